@@ -1,0 +1,3 @@
+//! The program that converge pushes to a host.
+
+fn main() {}
