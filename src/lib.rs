@@ -5,5 +5,9 @@
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::dbg_macro)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod change;
 pub mod diagnostic;
+pub mod kind;
 pub mod lang;
+pub mod resource;
+pub mod world;

@@ -1,0 +1,93 @@
+use crate::diagnostic::Span;
+use crate::kind::{Declared, Spec};
+use crate::resource::ResourceId;
+use crate::world::RemotePath;
+
+/// A state as it holds for one host: templates evaluated, arguments checked.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    /// Its identity within the play.
+    pub id: ResourceId,
+    /// The kind.
+    pub spec: &'static Spec,
+    /// The key as declared, for example a path.
+    pub key: String,
+    /// What is declared; none while facts are not known that its arguments need.
+    pub declared: Option<Declared>,
+    /// `name:`, for people.
+    pub label: Option<String>,
+    /// `id:`, another name to refer to it by.
+    pub alias: Option<String>,
+    /// Why it is left out on this host (`when`, tags), if it is.
+    pub skipped: Option<Skipped>,
+    /// The whole state in the source.
+    pub span: Span,
+    /// The key's value in the source.
+    pub key_span: Span,
+    /// The common keys.
+    pub common: Common,
+}
+
+/// Why a state is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// Its `when` (as written) is false.
+    When(String),
+    /// Tags select others.
+    Tags,
+    /// `when` needs facts that are not known yet; only in the check before any connection.
+    Undecided,
+}
+
+/// The keys that every kind has.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// After those, and only if they succeeded.
+    pub require: Vec<Reference>,
+    /// Acts only if one of those changed.
+    pub onchanges: Vec<Reference>,
+    /// Acts only if one of those failed.
+    pub onfail: Vec<Reference>,
+    /// A service reloads when one of those changed.
+    pub watch: Vec<Reference>,
+    /// A service restarts when one of those changed.
+    pub restart_on: Vec<Reference>,
+    /// Shell lines: if one succeeds there is nothing to do.
+    pub unless: Vec<String>,
+    /// Shell lines: only if all succeed there is something to do.
+    pub onlyif: Vec<String>,
+    /// Whether it becomes another user, and which; none: the login user.
+    pub become_user: Option<String>,
+    /// Added to the environment of whatever runs; later entries win.
+    pub environment: Vec<(String, String)>,
+    /// A file on the host whose variables are added to the environment.
+    pub environment_file: Option<RemotePath>,
+    /// Attempts after a failure.
+    pub retry: Option<Retry>,
+    /// Bound of each attempt, in milliseconds.
+    pub timeout: Option<u64>,
+    /// A failure is reported and nothing more.
+    pub ignore_errors: bool,
+    /// Labels, the play's and include's ones too, sorted.
+    pub tags: Vec<String>,
+    /// Whether contents are hidden; none: hidden if not everybody may read the file.
+    pub sensitive: Option<bool>,
+}
+
+/// How often a failing resource is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Retry {
+    /// Further attempts.
+    pub times: u32,
+    /// Pause before each, in milliseconds.
+    pub delay: u64,
+}
+
+/// A reference to other resources, with its place: `kind:key` (globs allowed) or an `id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// As written, after templates.
+    pub text: String,
+    /// Where.
+    pub span: Span,
+}

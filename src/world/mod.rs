@@ -1,0 +1,13 @@
+//! What a host looks like: what is observed, and what the changes planned so far will make of it.
+//!
+//! Reading only. The room knows nothing of kinds, graphs or connections.
+
+mod predicted;
+mod system;
+mod types;
+
+pub use predicted::{Opaque, Predicted, World};
+pub use system::{Answer, EDIT_LIMIT, ObserveError, Probe, System};
+pub use types::{
+    ContentId, Digest, Entry, GroupEntry, Metadata, PackageEntry, RemotePath, UnitEntry, UserEntry,
+};
