@@ -1,3 +1,19 @@
-//! The program that converge pushes to a host.
+//! The program that converge pushes to a host: it serves one run over standard input and output.
 
-fn main() {}
+use std::process::ExitCode;
+
+use converge::agent;
+
+fn main() -> ExitCode {
+    let start = agent::Start {
+        // Set by sudo for whatever it starts.
+        login: std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()),
+    };
+    match agent::serve(std::io::stdin(), std::io::stdout(), &start) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("converge-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -2,9 +2,24 @@
 //!
 //! The room knows what a host looks like (`world`); it knows neither kinds nor connections.
 
+mod accounts;
+mod diff;
+pub mod files;
+mod overlay;
+mod packages;
+mod render;
+mod runner;
 mod types;
+mod units;
 
+pub use accounts::apply as apply_account;
+pub use diff::sanitize;
+pub use overlay::lay_over;
+pub use packages::apply as apply_packages;
+pub use render::{Sides, view};
+pub use runner::{ApplyError, Execution, Runner};
 pub use types::{
-    Account, Act, Change, Command, Content, HomeDirectory, PackageManager, PackageMove, PackageState,
-    PackageTransaction, Reaction, Run, UnitState, Wait, WaitFor,
+    Account, Act, Change, Command, Content, HomeDirectory, PackageManager, PackageMove,
+    PackageState, PackageTransaction, Reaction, Run, Stop, UnitState, Wait, WaitFor,
 };
+pub use units::{apply as apply_unit, react, reload_manager};

@@ -43,8 +43,19 @@ pub enum Change {
         before: UnitState,
         /// What it is to be.
         after: UnitState,
+        /// How it is asked to stop, if it has to.
+        stop: Stop,
     },
-    /// Something that only happens.
+    /// How a service is asked to stop; what is none is as its unit says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal, such as `SIGQUIT`.
+    pub signal: Option<String>,
+    /// Killed after that, in milliseconds.
+    pub timeout: Option<u64>,
+}
+
+/// Something that only happens.
     Act(Act),
 }
 
@@ -156,6 +167,15 @@ pub struct UnitState {
     pub masked: bool,
 }
 
+/// How a service is asked to stop; what is none is as its unit says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal, such as `SIGQUIT`.
+    pub signal: Option<String>,
+    /// Killed after that, in milliseconds.
+    pub timeout: Option<u64>,
+}
+
 /// Something that only happens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Act {
@@ -169,9 +189,14 @@ pub enum Act {
         reaction: Reaction,
         /// A command that has to succeed first.
         check: Option<String>,
+        /// How it is asked to stop, where it is restarted.
+        stop: Stop,
     },
     /// The service manager reads its unit files again.
-    ReloadManager,
+    ReloadManager {
+        /// Whose manager; none for the system's.
+        user: Option<String>,
+    },
     /// Waiting until something holds.
     Wait(Wait),
 }

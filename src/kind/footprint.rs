@@ -29,6 +29,18 @@ pub enum Claim {
     World,
 }
 
+impl Claim {
+    /// Whether a path belongs to it.
+    pub fn covers(&self, path: &RemotePath) -> bool {
+        match self {
+            Claim::Path(own) => own == path,
+            Claim::Subtree(folder) => path.is_within(folder),
+            Claim::World => true,
+            Claim::User(_) | Claim::Group(_) | Claim::Packages | Claim::Unit(_) => false,
+        }
+    }
+}
+
 impl Footprint {
     /// Adds something that is read.
     #[must_use]

@@ -4,15 +4,36 @@
 //! The room knows `change` and `world`; it must never know the agent, the wire or the controller.
 //! Whoever adds a kind writes one file here, names it in the list below, and writes its page.
 
+mod authorized_key;
+mod block_in_file;
+mod command;
+mod directory;
+mod environment_file;
 mod file;
 mod footprint;
+mod group;
+mod line_in_file;
+mod lines;
+mod package;
 mod planning;
+mod repository;
+mod service;
 mod spec;
+mod symlink;
+mod tree;
+mod unit;
+mod user;
+mod wait_for;
 
 use serde::{Deserialize, Serialize};
 
+use crate::world::{Opaque, RemotePath};
+
+pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
 pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
+pub use service::{Changed, DueReaction, Service, Watched, plan_reaction};
+pub use tree::{Exclusion, TreeEntry, TreeNode};
 pub use spec::{Argument, Key, Shape, Spec};
 
 /// What a kind does: it says what it touches, and it plans.
@@ -26,6 +47,26 @@ pub trait Kind {
     /// A command that checks a content before it goes live (`%s` is the candidate's path).
     fn validate(&self) -> Option<&str> {
         None
+    }
+
+    /// What its changes may touch beyond what they say; only commands and packages have any.
+    fn opaque(&self) -> Option<Opaque> {
+        None
+    }
+
+    /// States with equal keys that stand next to each other are one step, planned and applied
+    /// together.
+    fn transaction(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes the declared paths of the play, so that a clean-up spares them; called only where
+    /// [`Kind::cleans_up`] holds.
+    fn spare(&mut self, _declared: Vec<RemotePath>) {}
+
+    /// Whether it removes what is not declared.
+    fn cleans_up(&self) -> bool {
+        false
     }
 }
 
@@ -79,6 +120,17 @@ macro_rules! kinds {
                 }
             }
 
+            /// Hands over the declared paths of the play if the kind removes what is not
+            /// declared.
+            pub fn spare(&mut self, declared: impl FnOnce() -> Vec<RemotePath>) {
+                let kind: &mut dyn Kind = match self {
+                    $(Self::$type(kind) => kind,)*
+                };
+                if kind.cleans_up() {
+                    kind.spare(declared());
+                }
+            }
+
             /// The kind's name and arguments.
             pub fn spec(&self) -> &'static Spec {
                 match self {
@@ -90,7 +142,22 @@ macro_rules! kinds {
 }
 
 kinds! {
+    "package" => package::Package,
+    "repository" => repository::Repository,
     "file" => file::File,
+    "directory" => directory::Directory,
+    "symlink" => symlink::Symlink,
+    "tree" => tree::Tree,
+    "line_in_file" => line_in_file::LineInFile,
+    "block_in_file" => block_in_file::BlockInFile,
+    "environment_file" => environment_file::EnvironmentFile,
+    "user" => user::User,
+    "group" => group::Group,
+    "authorized_key" => authorized_key::AuthorizedKey,
+    "service" => service::Service,
+    "unit" => unit::Unit,
+    "command" => command::Command,
+    "wait_for" => wait_for::WaitFor,
 }
 
 /// The kind of that name.

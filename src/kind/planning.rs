@@ -9,6 +9,10 @@ use crate::world::{
     Probe, RemotePath, UnitEntry, UserEntry, World,
 };
 
+/// Where programs are looked for on a host.
+const PROGRAM_FOLDERS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// Why a resource cannot be planned: one sentence, and perhaps the way out.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -233,6 +237,35 @@ impl<'a> Planning<'a> {
         probe.user = Some(self.actor.user.clone());
         probe.environment = self.environment.to_vec();
         Ok(self.world.system().probe(&probe)?)
+    }
+
+    /// Waits for pending packages and commands if the program of a check is not installed yet, and
+    /// is an error if nothing pending can bring it. Only what changes anything is checked.
+    pub fn needs_program_of(&mut self, check: &str) -> Result<(), PlanError> {
+        let Some(program) = check.split_whitespace().next() else { return Ok(()) };
+        // A builtin, a variable or a group is the shell's own business.
+        let is_name = |character: char| character.is_ascii_alphanumeric() || "._+-/".contains(character);
+        if self.changes.is_empty() || !program.chars().all(is_name) {
+            return Ok(());
+        }
+        let candidates: Vec<RemotePath> = if program.starts_with('/') {
+            vec![program.into()]
+        } else {
+            PROGRAM_FOLDERS.iter().map(|folder| RemotePath::new(folder).join(program)).collect()
+        };
+        for candidate in &candidates {
+            if self.world.entry(candidate)?.value != Entry::Absent {
+                return Ok(());
+            }
+        }
+        let opaque = self.world.opaque();
+        if opaque.is_empty() {
+            let message = format!("`{check}` cannot check it: {program} is not installed");
+            return Err(PlanError::new(message)
+                .help("declare the package that brings it, before this state"));
+        }
+        self.wait_for(opaque);
+        Ok(())
     }
 
     fn taken<T>(&mut self, predicted: Predicted<T>, missing: bool) -> T {

@@ -2,10 +2,18 @@
 //!
 //! Reading only. The room knows nothing of kinds, graphs or connections.
 
+pub mod accounts;
+pub mod data;
+pub mod dpkg;
+pub mod facts;
+mod host;
 mod predicted;
+pub mod process;
 mod system;
+pub mod systemd;
 mod types;
 
+pub use host::Host;
 pub use predicted::{Opaque, Predicted, World};
 pub use system::{Answer, EDIT_LIMIT, ObserveError, Probe, System};
 pub use types::{

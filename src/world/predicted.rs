@@ -190,6 +190,22 @@ impl<'a> World<'a> {
         found
     }
 
+    /// All pending changes, opaque or not.
+    pub fn pending(&self) -> Vec<ResourceId> {
+        let overlay = self.read();
+        let mut pending: Vec<_> = (overlay.entries.values().map(|laid| &laid.by))
+            .chain(overlay.users.values().map(|laid| &laid.by))
+            .chain(overlay.groups.values().map(|laid| &laid.by))
+            .chain(overlay.packages.values().map(|laid| &laid.by))
+            .chain(overlay.units.values().map(|laid| &laid.by))
+            .chain(overlay.opaque.iter().map(|laid| &laid.by))
+            .cloned()
+            .collect();
+        pending.sort();
+        pending.dedup();
+        pending
+    }
+
     /// Pending changes that may touch anything; guards and commands wait for them.
     pub fn opaque(&self) -> Vec<ResourceId> {
         self.read().taints(0, |_| true)

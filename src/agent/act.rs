@@ -1,0 +1,497 @@
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::contents::Store;
+use super::wave::Wave;
+use crate::change::files::{Backup, Numbers, Place, Settled, Staged};
+use crate::change::{
+    self, Act, ApplyError, Change, Command, Content, Execution, Run, Runner, Wait, WaitFor,
+};
+use crate::graph::{Node, NodeIndex, Work};
+use crate::kind::Contents;
+use crate::world::process::{self, Identity, Job, acting_as};
+use crate::world::{Answer, Host, Metadata, RemotePath, System};
+
+/// Most contents that are staged before they are synced and made visible.
+const STAGE_LIMIT: usize = 256;
+/// From that many on, one sync of the file system is cheaper than one for each file.
+const SYNC_FILE_SYSTEM: usize = 16;
+
+/// Makes changes on the real host.
+pub(super) struct Actuator<'a> {
+    pub(super) host: &'a Host,
+    pub(super) store: &'a Store,
+    /// The user who logged in.
+    pub(super) login: &'a Identity,
+}
+
+/// A content that is ready to become visible.
+struct Ready {
+    node: NodeIndex,
+    staged: Staged,
+}
+
+impl Actuator<'_> {
+    fn identity(&self, node: &Node) -> Result<Identity, String> {
+        match &node.become_user {
+            None => Ok(self.login.clone()),
+            Some(name) => self.host.identity(name).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Makes the changes of one node, in their order.
+    pub(super) fn make(&self, node: &Node, changes: &[Change]) -> Result<(), String> {
+        let is_file =
+            |change: &Change| matches!(change, Change::Content { .. } | Change::Metadata { .. });
+        let mut rest = changes;
+        while let Some(first) = rest.first() {
+            let files = rest.iter().take_while(|change| is_file(change)).count();
+            if files > 0 {
+                let (now, later) = rest.split_at(files);
+                let mut wave = Wave::default();
+                wave.add(0, vec![(0, now.to_vec())]);
+                if let Some(message) = self.make_wave(&wave, &|_| node).remove(&0) {
+                    return Err(message);
+                }
+                rest = later;
+                continue;
+            }
+            self.make_one(node, first)?;
+            // What was read before may be different now.
+            self.host.forget();
+            rest = &rest[1..];
+        }
+        Ok(())
+    }
+
+    fn make_one(&self, node: &Node, change: &Change) -> Result<(), String> {
+        let runner = HostRunner { host: self.host, environment: &node.environment };
+        let say = |error: ApplyError| error.to_string();
+        match change {
+            Change::Content { .. } | Change::Metadata { .. } => Ok(()),
+            Change::Account { before, after } => {
+                change::apply_account(before.as_ref(), after.as_ref(), &runner).map_err(say)
+            }
+            Change::Packages(transaction) => {
+                let contents = |id: &crate::world::ContentId| self.store.bytes(id);
+                change::apply_packages(transaction, &contents, &runner).map_err(say)
+            }
+            Change::Unit { name, before, after, stop } => {
+                change::apply_unit(name, before, after, stop, &runner).map_err(say)
+            }
+            Change::Act(Act::React { unit, reaction, check, stop }) => {
+                change::react(unit, *reaction, check.as_deref(), stop, &runner).map_err(say)
+            }
+            Change::Act(Act::ReloadManager { user }) => {
+                change::reload_manager(user.as_deref(), &runner).map_err(say)
+            }
+            Change::Act(Act::Run(command)) => self.run(node, command),
+            Change::Act(Act::Wait(wait)) => self.wait(node, wait),
+        }
+    }
+
+    /// The environment of whatever a node runs: its file's variables, then its own.
+    fn environment(&self, node: &Node) -> Result<Vec<(String, String)>, String> {
+        let mut environment = Vec::new();
+        if let Some(file) = &node.environment_file {
+            let bytes = self.host.read(file).map_err(|error| error.to_string())?;
+            let text = String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8"))?;
+            environment = crate::kind::parse_environment_file(&text);
+        }
+        environment.extend(node.environment.iter().cloned());
+        Ok(environment)
+    }
+
+    fn run(&self, node: &Node, command: &Command) -> Result<(), String> {
+        let argv = match &command.run {
+            Run::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+            Run::Program(argv) => argv.clone(),
+        };
+        let job = Job {
+            argv,
+            cwd: command.cwd.clone(),
+            environment: self.environment(node)?,
+            stdin: command.stdin.clone().map(String::into_bytes),
+            timeout: node.timeout.map(Duration::from_millis),
+        };
+        let answer =
+            process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
+        let ok = if command.ok_codes.is_empty() {
+            answer.code == 0
+        } else {
+            command.ok_codes.contains(&answer.code)
+        };
+        if ok { Ok(()) } else { Err(ended_badly("the command", &answer)) }
+    }
+
+    fn wait(&self, node: &Node, wait: &Wait) -> Result<(), String> {
+        let deadline = Instant::now() + Duration::from_millis(wait.within);
+        loop {
+            let reason = match self.holds(node, &wait.until) {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            };
+            let every = Duration::from_millis(wait.every);
+            if Instant::now() + every > deadline {
+                let seconds = Duration::from_millis(wait.within).as_secs_f32();
+                return Err(format!("it did not come true within {seconds} s: {reason}"));
+            }
+            std::thread::sleep(every);
+        }
+    }
+
+    fn holds(&self, node: &Node, condition: &WaitFor) -> Result<(), String> {
+        match condition {
+            WaitFor::Port(address) => connect(address).map(drop),
+            WaitFor::Path(path) => match self.host.entry(path) {
+                Ok(crate::world::Entry::Absent) => Err(format!("{path} does not exist")),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
+            WaitFor::Http(address) => http_status(address),
+            WaitFor::Command(line) => {
+                let job = Job {
+                    argv: vec!["/bin/sh".into(), "-c".into(), line.clone()],
+                    environment: self.environment(node)?,
+                    timeout: Some(Duration::from_secs(60)),
+                    ..Job::default()
+                };
+                let answer =
+                    process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
+                if answer.code == 0 { Ok(()) } else { Err(ended_badly("the command", &answer)) }
+            }
+        }
+    }
+
+    /// Puts the contents of a wave in place; says what failed, by node.
+    pub(super) fn make_wave<'n>(
+        &self,
+        wave: &Wave,
+        node_of: &dyn Fn(NodeIndex) -> &'n Node,
+    ) -> HashMap<NodeIndex, String> {
+        let mut failed = HashMap::new();
+        let mut ready: Vec<Ready> = Vec::new();
+        // Contents that one command checks all at once.
+        let mut checked: HashMap<(String, Option<String>), Vec<Ready>> = HashMap::new();
+        for (index, changes) in wave.work() {
+            let node = node_of(*index);
+            let staged = self
+                .identity(node)
+                .and_then(|identity| {
+                    acting_as(&identity, || self.stage(changes))
+                        .map_err(|error| error.to_string())?
+                })
+                .and_then(|staged| self.check_candidates(node, staged));
+            let staged = match staged {
+                Ok(staged) => staged,
+                Err(message) => {
+                    failed.insert(*index, message);
+                    continue;
+                }
+            };
+            let staged = staged.into_iter().map(|staged| Ready { node: *index, staged });
+            match check_of(node).filter(|check| !check.contains("%s")) {
+                Some(check) => checked
+                    .entry((check.to_owned(), node.become_user.clone()))
+                    .or_default()
+                    .extend(staged),
+                None => ready.extend(staged),
+            }
+            if ready.len() >= STAGE_LIMIT {
+                settle(std::mem::take(&mut ready), &mut failed);
+            }
+        }
+        settle(ready, &mut failed);
+        for ((check, _), group) in checked {
+            self.settle_checked(&check, group, node_of, &mut failed);
+        }
+        failed
+    }
+
+    /// Does at once what can be done at once, and stages file contents.
+    fn stage(&self, changes: &[Change]) -> Result<Vec<Staged>, String> {
+        let mut staged = Vec::new();
+        let mut with_content: Vec<&RemotePath> = Vec::new();
+        for change in changes {
+            let result = match change {
+                Change::Content { path, after, .. } => {
+                    with_content.push(path);
+                    let wanted = changes.iter().find_map(|other| match other {
+                        Change::Metadata { path: other, after, .. } if other == path => Some(after),
+                        _ => None,
+                    });
+                    self.stage_content(path, after, wanted, &mut staged)
+                }
+                Change::Metadata { path, after, .. } if !with_content.contains(&path) => self
+                    .numbers(after)
+                    .and_then(|numbers| Place::open(path)?.set_numbers(numbers))
+                    .map_err(|error| format!("setting owner and mode of {path}: {error}")),
+                _ => Ok(()),
+            };
+            result?;
+            // Only neighbours share a path; this keeps large trees linear.
+            if with_content.len() > 4 {
+                with_content.drain(..with_content.len() - 4);
+            }
+        }
+        Ok(staged)
+    }
+
+    fn stage_content(
+        &self,
+        path: &RemotePath,
+        after: &Content,
+        metadata: Option<&Metadata>,
+        staged: &mut Vec<Staged>,
+    ) -> Result<(), String> {
+        let (doing, result) = match after {
+            Content::File(id) => {
+                let result = (|| {
+                    let numbers = metadata.map(|metadata| self.numbers(metadata)).transpose()?;
+                    let place = Place::open(path)?;
+                    let write = |file: &mut std::fs::File| self.store.write_to(id, file);
+                    staged.push(Staged::write(place, numbers, write)?);
+                    Ok(())
+                })();
+                ("writing", result)
+            }
+            Content::Folder => {
+                let result = (|| {
+                    let numbers = match metadata {
+                        Some(metadata) => self.numbers(metadata)?,
+                        None => Numbers {
+                            uid: rustix::process::geteuid().as_raw(),
+                            gid: rustix::process::getegid().as_raw(),
+                            mode: 0o755,
+                        },
+                    };
+                    Place::open(path)?.make_folder(numbers)
+                })();
+                ("making the directory", result)
+            }
+            Content::Link(target) => {
+                let result = (|| {
+                    let owner = metadata
+                        .map(|metadata| self.numbers(metadata))
+                        .transpose()?
+                        .map(|numbers| (numbers.uid, numbers.gid));
+                    Place::open(path)?.make_link(target.as_path(), owner)
+                })();
+                ("making the link", result)
+            }
+            Content::Absent | Content::Other => {
+                ("removing", Place::open(path).and_then(|place| place.remove()))
+            }
+        };
+        result.map_err(|error: io::Error| format!("{doing} {path}: {error}"))
+    }
+
+    fn numbers(&self, metadata: &Metadata) -> io::Result<Numbers> {
+        let look = |error: crate::world::ObserveError| io::Error::other(error.to_string());
+        Ok(Numbers {
+            uid: self.host.user_number(&metadata.owner).map_err(look)?,
+            gid: self.host.group_number(&metadata.group).map_err(look)?,
+            mode: metadata.mode,
+        })
+    }
+
+    /// Checks candidates one by one (`%s`) before anything of the node becomes visible.
+    fn check_candidates(&self, node: &Node, staged: Vec<Staged>) -> Result<Vec<Staged>, String> {
+        let Some(check) = check_of(node).filter(|check| check.contains("%s")) else {
+            return Ok(staged);
+        };
+        for one in &staged {
+            let candidate = one.candidate();
+            let line = check.replace("%s", &candidate.display().to_string());
+            self.check(node, &line, check)?;
+        }
+        Ok(staged)
+    }
+
+    fn check(&self, node: &Node, line: &str, shown: &str) -> Result<(), String> {
+        let job = Job {
+            argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()],
+            environment: node.environment.clone(),
+            timeout: Some(Duration::from_secs(60)),
+            ..Job::default()
+        };
+        let answer =
+            process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
+        if answer.code == 0 { Ok(()) } else { Err(ended_badly(&format!("`{shown}`"), &answer)) }
+    }
+
+    /// Makes a group visible, checks all of it once, and puts it back if the check fails.
+    fn settle_checked<'n>(
+        &self,
+        check: &str,
+        group: Vec<Ready>,
+        node_of: &dyn Fn(NodeIndex) -> &'n Node,
+        failed: &mut HashMap<NodeIndex, String>,
+    ) {
+        let Some(first) = group.first().map(|ready| ready.node) else { return };
+        let nodes: Vec<NodeIndex> = group.iter().map(|ready| ready.node).collect();
+        let mut backups: Vec<Backup> = Vec::new();
+        let mut visible = Vec::new();
+        let mut result = Ok(());
+        for ready in group {
+            let made = ready.staged.sync().and_then(|()| {
+                backups.push(ready.staged.keep_before()?);
+                ready.staged.commit()
+            });
+            match made {
+                Ok(settled) => visible.push(settled),
+                Err(error) => {
+                    result = Err(error.to_string());
+                    break;
+                }
+            }
+        }
+        let result = result.and_then(|()| self.check(node_of(first), check, check));
+        match result {
+            Ok(()) => {
+                backups.into_iter().for_each(Backup::discard);
+                if let Err(error) = Settled::sync_all(&visible) {
+                    failed.extend(nodes.into_iter().map(|node| (node, error.to_string())));
+                }
+            }
+            Err(mut message) => {
+                for backup in backups.into_iter().rev() {
+                    if let Err(error) = backup.restore() {
+                        message.push_str(&format!("\nputting back what stood there: {error}"));
+                    }
+                }
+                failed.extend(nodes.into_iter().map(|node| (node, message.clone())));
+            }
+        }
+    }
+}
+
+/// The command that checks a node's contents before they go live.
+fn check_of(node: &Node) -> Option<&str> {
+    match &node.work {
+        Work::Resource(declared) => declared.kind().validate(),
+        _ => None,
+    }
+}
+
+/// Makes staged contents durable, then visible, then their names durable.
+fn settle(ready: Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
+    if ready.is_empty() {
+        return;
+    }
+    let all_at_once = ready.len() >= SYNC_FILE_SYSTEM;
+    if all_at_once && let Err(error) = Staged::sync_file_systems(ready.iter().map(|one| &one.staged))
+    {
+        failed.extend(ready.into_iter().map(|one| (one.node, error.to_string())));
+        return;
+    }
+    let mut settled = Vec::new();
+    let mut nodes = Vec::new();
+    for one in ready {
+        let path = one.staged.path().clone();
+        let synced = if all_at_once { Ok(()) } else { one.staged.sync() };
+        match synced.and_then(|()| one.staged.commit()) {
+            Ok(done) => {
+                settled.push(done);
+                nodes.push(one.node);
+            }
+            Err(error) => {
+                failed.insert(one.node, format!("writing {path}: {error}"));
+            }
+        }
+    }
+    if let Err(error) = Settled::sync_all(&settled) {
+        failed.extend(nodes.into_iter().map(|node| (node, error.to_string())));
+    }
+}
+
+fn connect(address: &str) -> Result<std::net::TcpStream, String> {
+    use std::net::ToSocketAddrs;
+    let mut last = format!("{address} is no address");
+    for address in address.to_socket_addrs().map_err(|error| error.to_string())? {
+        match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+/// Asks an `http://` address once; anything below 400 is fine.
+fn http_status(address: &str) -> Result<(), String> {
+    use std::io::{Read, Write};
+    let rest = address.strip_prefix("http://").ok_or("only http:// addresses can be waited for")?;
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
+    let socket = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let mut stream = connect(&socket)?;
+    let ask = || -> io::Result<Vec<u8>> {
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nUser-Agent: converge\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut head = Vec::new();
+        stream.take(64).read_to_end(&mut head)?;
+        Ok(head)
+    };
+    let mut ask = ask;
+    let head = ask().map_err(|error| error.to_string())?;
+    let line = String::from_utf8_lossy(&head);
+    let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
+    match status {
+        Some(status) if (100..400).contains(&status) => Ok(()),
+        Some(status) => Err(format!("the answer was {status}")),
+        None => Err(String::from("the answer was not HTTP")),
+    }
+}
+
+/// What a program said when it failed, cut to its last lines.
+fn ended_badly(what: &str, answer: &Answer) -> String {
+    let said = if answer.error.trim().is_empty() { &answer.output } else { &answer.error };
+    let lines: Vec<&str> = said.trim_end().lines().collect();
+    let last = lines[lines.len().saturating_sub(20)..].join("\n");
+    let mut text = format!("{what} ended with code {}", answer.code);
+    if !last.is_empty() {
+        text.push('\n');
+        for line in last.lines() {
+            change::sanitize(line, &mut text);
+            text.push('\n');
+        }
+        text.pop();
+    }
+    text
+}
+
+/// Runs the tools that changes are made with.
+struct HostRunner<'a> {
+    host: &'a Host,
+    environment: &'a [(String, String)],
+}
+
+impl Runner for HostRunner<'_> {
+    fn run(&self, execution: &Execution) -> Result<Answer, ApplyError> {
+        let identity = match &execution.user {
+            Some(user) => self.host.identity(user),
+            None => self.host.own_identity(),
+        };
+        let identity = identity.map_err(|error| ApplyError::new(error.to_string()))?;
+        let mut environment = self.environment.to_vec();
+        environment.extend(execution.environment.iter().cloned());
+        let job = Job {
+            argv: execution.argv.clone(),
+            cwd: execution.cwd.clone(),
+            environment,
+            stdin: execution.stdin.clone(),
+            timeout: execution.timeout,
+        };
+        process::run(&job, &identity).map_err(|error| {
+            ApplyError::new(format!("running `{}`: {error}", execution.argv.join(" ")))
+        })
+    }
+}

@@ -1,0 +1,476 @@
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::act::Actuator;
+use super::output::Output;
+use super::plan::{NodePlan, Plan, Planner, explain, is_change};
+use super::wave::Wave;
+use crate::change::{Change, Content};
+use crate::graph::{Node, NodeIndex, Work};
+use crate::kind::{Changed, Declared, Planning, Watched, plan_reaction};
+use crate::report::{ChangeView, Verdict};
+use crate::wire::{FromAgent, Outcome};
+use crate::world::World;
+
+/// How a node ended, as later ones need to know it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    changed: bool,
+    failed: bool,
+    /// On the monotonic clock, in microseconds.
+    at: u64,
+}
+
+/// Applies one play of a plan, in graph order, in parallel.
+pub(super) struct Applier<'a> {
+    pub(super) planner: &'a Planner<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) actuator: &'a Actuator<'a>,
+    pub(super) output: &'a Arc<Output>,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// What a step comes to at its turn.
+enum Turn {
+    /// Nothing to do.
+    Settled(Vec<(NodeIndex, Outcome)>),
+    /// These changes are to be made, node by node.
+    Act(Vec<(NodeIndex, Vec<Change>)>),
+}
+
+/// State of one play's walk.
+struct Walk {
+    ended: Vec<Option<Ended>>,
+    /// Steps after which something had changed on their way.
+    disturbed: Vec<bool>,
+    waiting: Vec<usize>,
+    done: HashSet<usize>,
+    failed: bool,
+}
+
+impl Applier<'_> {
+    /// Applies a play; whether something failed that counts.
+    pub(super) fn apply_play(&self, play: u32) -> std::io::Result<bool> {
+        let steps = self.planner.steps;
+        let waiting = steps.of_play(play);
+        let first = waiting.first().copied().unwrap_or(0);
+        let mut walk = Walk {
+            ended: vec![None; self.plan.len()],
+            disturbed: vec![false; steps.levels().iter().map(Vec::len).sum()],
+            waiting,
+            done: HashSet::new(),
+            failed: false,
+        };
+        let (results, finished) = mpsc::channel();
+        let threads = std::thread::available_parallelism().map_or(2, usize::from) * 4;
+        std::thread::scope(|scope| {
+            let mut running = 0;
+            loop {
+                let ready = self.take_ready(&mut walk, first, threads - running);
+                let idle = ready.is_empty();
+                let mut wave = Wave::default();
+                // What the wave is about to do counts for those that join it later.
+                let world = World::observed(self.planner.host);
+                for step in ready {
+                    match self.turn(step, &walk, &world) {
+                        Turn::Settled(outcomes) => self.finish(&mut walk, step, outcomes, 0)?,
+                        Turn::Act(work) if self.is_light(&work) => {
+                            self.lay_over(&work, &world)?;
+                            wave.add(step, work);
+                        }
+                        Turn::Act(work) => {
+                            self.announce(&work)?;
+                            running += 1;
+                            let results = results.clone();
+                            scope.spawn(move || {
+                                let begun = Instant::now();
+                                let outcomes = self.act(&work);
+                                let _ = results.send((step, outcomes, milliseconds(begun)));
+                            });
+                        }
+                    }
+                }
+                if !wave.is_empty() {
+                    self.apply_wave(&mut walk, wave)?;
+                } else if running > 0 && (idle || running >= threads) {
+                    let Ok((step, outcomes, ms)) = finished.recv() else { break };
+                    running -= 1;
+                    self.planner.host.forget();
+                    self.finish(&mut walk, step, outcomes, ms)?;
+                } else if idle {
+                    break;
+                }
+            }
+            Ok(walk.failed)
+        })
+    }
+
+    /// Steps all of whose predecessors are done.
+    fn take_ready(&self, walk: &mut Walk, first: usize, room: usize) -> Vec<usize> {
+        if room == 0 {
+            return Vec::new();
+        }
+        let steps = self.planner.steps;
+        let (ready, waiting) = std::mem::take(&mut walk.waiting).into_iter().partition(|step| {
+            let after = steps.after(*step);
+            after.iter().all(|earlier| *earlier < first || walk.done.contains(earlier))
+        });
+        walk.waiting = waiting;
+        let ready: Vec<usize> = ready;
+        for step in &ready {
+            walk.disturbed[*step] = steps.after(*step).iter().any(|earlier| {
+                walk.disturbed[*earlier]
+                    || steps.members(*earlier).iter().any(|index| {
+                        walk.ended[*index as usize].is_some_and(|ended| ended.changed)
+                    })
+            });
+        }
+        ready
+    }
+
+    fn node(&self, index: NodeIndex) -> &Node {
+        &self.planner.graph.nodes[index as usize]
+    }
+
+    fn turn(&self, step: usize, walk: &Walk, world: &World<'_>) -> Turn {
+        let mut settled = Vec::new();
+        let mut open = Vec::new();
+        for index in self.planner.steps.members(step) {
+            match self.gate(*index, walk, walk.disturbed[step]) {
+                Some(outcome) => settled.push((*index, outcome)),
+                None => open.push(*index),
+            }
+        }
+        if open.is_empty() {
+            return Turn::Settled(settled);
+        }
+        let work = self.plan_again(&open, walk, world);
+        let mut act = Vec::new();
+        let mut nothing = true;
+        for (index, planned) in open.iter().zip(work) {
+            match planned {
+                Ok(changes) => {
+                    nothing &= changes.is_empty();
+                    act.push((*index, changes));
+                }
+                Err(outcome) => settled.push((*index, outcome)),
+            }
+        }
+        // A step is settled as a whole: what failed to be planned fails all of it.
+        if settled.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })) {
+            for (index, _) in act {
+                let because = String::from("another part of its transaction failed");
+                settled.push((index, Outcome::Skipped { because }));
+            }
+            return Turn::Settled(settled);
+        }
+        if nothing {
+            for (index, _) in act {
+                let pending = self.plan[index as usize].as_ref().is_some_and(NodePlan::pending);
+                let because = String::from(if pending { "it is as declared by now" } else { "" });
+                settled.push((index, Outcome::Met { because }));
+            }
+            return Turn::Settled(settled);
+        }
+        for (index, outcome) in settled {
+            debug_assert!(!matches!(outcome, Outcome::Failed { .. }));
+            act.push((index, Vec::new()));
+        }
+        Turn::Act(act)
+    }
+
+    /// What is decided before the kind looks again.
+    fn gate(&self, index: NodeIndex, walk: &Walk, disturbed: bool) -> Option<Outcome> {
+        let node = self.node(index);
+        let plan = self.plan[index as usize].as_ref()?;
+        let skipped = |because: &str| Some(Outcome::Skipped { because: because.to_owned() });
+        if let Work::Skipped(reason) = &node.work {
+            return skipped(reason);
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return skipped("the run was stopped");
+        }
+        let ended = |index: &NodeIndex| walk.ended[*index as usize].unwrap_or_default();
+        if let Some(failed) = node.require.iter().find(|index| ended(index).failed) {
+            return skipped(&format!("{} failed", self.node(*failed).id));
+        }
+        match &node.onfail {
+            Some(watched) if !watched.iter().any(|index| ended(index).failed) => {
+                return Some(Outcome::Met { because: String::from("nothing failed") });
+            }
+            None if walk.failed => return skipped("an earlier step failed"),
+            _ => {}
+        }
+        if let Some(watched) = &node.onchanges
+            && !watched.iter().any(|index| ended(index).changed)
+        {
+            let because = String::from("nothing changed that it waits for");
+            return Some(Outcome::Met { because });
+        }
+        if plan.verdict == Verdict::Ok && !disturbed && plan.changes.is_empty() && node.onfail.is_none()
+        {
+            return Some(Outcome::Met { because: plan.because.clone() });
+        }
+        if node.unless.is_empty() && node.onlyif.is_empty() {
+            return None;
+        }
+        match self.planner.guards(node, &World::observed(self.planner.host)) {
+            Ok(None) => None,
+            Ok(Some(because)) => Some(Outcome::Met { because }),
+            Err(error) => Some(self.failed(node, explain(&error))),
+        }
+    }
+
+    /// Plans nodes once more at their turn, on the host as it is; what comes out has to be what
+    /// was planned, or within what was announced.
+    fn plan_again(
+        &self,
+        open: &[NodeIndex],
+        walk: &Walk,
+        world: &World<'_>,
+    ) -> Vec<Result<Vec<Change>, Outcome>> {
+        let planned = match open {
+            [index] if matches!(self.node(*index).work, Work::Reaction { .. }) => {
+                vec![self.reaction(*index, walk, world)]
+            }
+            _ => self
+                .planner
+                .plan_nodes(open, world, self.plan)
+                .into_iter()
+                .map(|result| result.map(|planned| planned.changes))
+                .collect(),
+        };
+        open.iter()
+            .zip(planned)
+            .map(|(index, result)| {
+                let node = self.node(*index);
+                let changes = result.map_err(|error| self.failed(node, explain(&error)))?;
+                match self.contradiction(*index, &changes) {
+                    None => Ok(changes),
+                    Some(message) => Err(self.failed(node, message)),
+                }
+            })
+            .collect()
+    }
+
+    /// What a service still owes, from what really changed.
+    fn reaction(
+        &self,
+        index: NodeIndex,
+        walk: &Walk,
+        world: &World<'_>,
+    ) -> Result<Vec<Change>, crate::kind::PlanError> {
+        let node = self.node(index);
+        let Work::Reaction { service, reload, restart } = &node.work else { return Ok(Vec::new()) };
+        let changed = |nodes: &[NodeIndex]| {
+            let ended = nodes.iter().filter_map(|index| walk.ended[*index as usize]);
+            match ended.filter(|ended| ended.changed).map(|ended| ended.at).max() {
+                Some(at) => Changed::Finished(at),
+                None => Changed::No,
+            }
+        };
+        let watched = Watched {
+            reload: changed(reload),
+            restart: changed(restart),
+            unit_file: changed(&self.planner.unit_files_of(*service)),
+        };
+        let Work::Resource(Declared::Service(declared)) = &self.node(*service).work else {
+            return Ok(Vec::new());
+        };
+        let actor = self.planner.actors.get(&node.become_user);
+        let Some(actor) = actor else { return Ok(Vec::new()) };
+        let mut planning =
+            Planning::new(&node.id, actor, &node.environment, world, self.planner.store);
+        let due = plan_reaction(declared, &mut planning, watched)?;
+        Ok(due.map(|due| vec![due.change()]).unwrap_or_default())
+    }
+
+    /// Why changes may not be made: they are neither what was planned nor within the announcement.
+    fn contradiction(&self, index: NodeIndex, changes: &[Change]) -> Option<String> {
+        let plan = self.plan[index as usize].as_ref()?;
+        if changes.is_empty() || changes == plan.changes {
+            return None;
+        }
+        if plan.verdict == Verdict::Depends && self.announced(index, plan, changes) {
+            return None;
+        }
+        let shown = |changes: &[Change]| {
+            let views = self.planner.views(index, changes, None);
+            let lines: Vec<String> = views
+                .into_iter()
+                .map(|shown| format!("{} {}: {}", shown.view.action, shown.view.target, shown.view.diff.trim_end()))
+                .collect();
+            if lines.is_empty() { String::from("nothing to do") } else { lines.join("\n") }
+        };
+        Some(format!(
+            "the host is not as it was when this was planned\nplanned: {}\nnow: {}",
+            shown(&plan.changes),
+            shown(changes)
+        ))
+    }
+
+    /// Whether changes stay within what a `depends` has announced: the same targets and actions,
+    /// or a target of the resource's own.
+    fn announced(&self, index: NodeIndex, plan: &NodePlan, changes: &[Change]) -> bool {
+        let node = self.node(index);
+        let own = match &node.work {
+            Work::Resource(declared) => declared.kind().footprint().writes,
+            _ => return true,
+        };
+        changes.iter().all(|change| {
+            let same_target = plan.changes.iter().any(|planned| same_target(planned, change));
+            same_target
+                || match change {
+                    Change::Content { path, .. } | Change::Metadata { path, .. } => {
+                        own.iter().any(|claim| claim.covers(path))
+                    }
+                    // The other actions of a kind have no target but the declared one.
+                    _ => true,
+                }
+        })
+    }
+
+    fn failed(&self, node: &Node, message: String) -> Outcome {
+        Outcome::Failed { message, ignored: node.ignore_errors }
+    }
+
+    /// Whether a step only puts contents in place, so that it can join a wave.
+    fn is_light(&self, work: &[(NodeIndex, Vec<Change>)]) -> bool {
+        work.iter().all(|(index, changes)| {
+            let node = self.node(*index);
+            node.retry.is_none()
+                && changes
+                    .iter()
+                    .all(|change| matches!(change, Change::Content { .. } | Change::Metadata { .. }))
+        })
+    }
+
+    fn lay_over(
+        &self,
+        work: &[(NodeIndex, Vec<Change>)],
+        world: &World<'_>,
+    ) -> std::io::Result<()> {
+        for (index, changes) in work {
+            for change in changes {
+                crate::change::lay_over(change, &self.node(*index).id, world)
+                    .map_err(|error| std::io::Error::other(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn announce(&self, work: &[(NodeIndex, Vec<Change>)]) -> std::io::Result<()> {
+        work.iter().try_for_each(|(index, _)| self.output.send(&FromAgent::Started(*index)))
+    }
+
+    /// Makes the changes of a step that is not only about files, with its retries.
+    fn act(&self, work: &[(NodeIndex, Vec<Change>)]) -> Vec<(NodeIndex, Outcome)> {
+        let mut outcomes = Vec::new();
+        let mut failed = false;
+        for (index, changes) in work {
+            let node = self.node(*index);
+            if failed {
+                let because = String::from("another part of its transaction failed");
+                outcomes.push((*index, Outcome::Skipped { because }));
+                continue;
+            }
+            let retry = node.retry;
+            let mut attempts = retry.map_or(0, |retry| retry.times);
+            let outcome = loop {
+                match self.actuator.make(node, changes) {
+                    Ok(()) => break self.made(*index, changes),
+                    Err(_) if attempts > 0 && !self.stop.load(Ordering::Relaxed) => {
+                        attempts -= 1;
+                        std::thread::sleep(Duration::from_millis(
+                            retry.map_or(0, |retry| retry.delay),
+                        ));
+                    }
+                    Err(message) => break self.failed(node, message),
+                }
+            };
+            failed |= matches!(outcome, Outcome::Failed { .. });
+            outcomes.push((*index, outcome));
+        }
+        outcomes
+    }
+
+    fn made(&self, index: NodeIndex, changes: &[Change]) -> Outcome {
+        if !changes.iter().any(is_change) {
+            return Outcome::Met { because: String::new() };
+        }
+        let same = self.plan[index as usize].as_ref().is_some_and(|plan| plan.changes == changes);
+        // The controller has the views of what was planned.
+        let views: Vec<ChangeView> = if same {
+            Vec::new()
+        } else {
+            self.planner.views(index, changes, None).into_iter().map(|shown| shown.view).collect()
+        };
+        Outcome::Changed(views)
+    }
+
+    fn apply_wave(&self, walk: &mut Walk, wave: Wave) -> std::io::Result<()> {
+        let begun = Instant::now();
+        let wanted = wave.work().flat_map(|(_, changes)| changes).filter_map(|change| match change {
+            Change::Content { after: Content::File(id), .. } => Some(*id),
+            _ => None,
+        });
+        self.planner.store.prefetch(wanted.collect::<Vec<_>>())?;
+        let results = self.actuator.make_wave(&wave, &|index| self.node(index));
+        let ms = milliseconds(begun);
+        for (step, nodes) in wave.into_steps() {
+            let outcomes = nodes
+                .into_iter()
+                .map(|(index, changes)| {
+                    let outcome = match results.get(&index) {
+                        Some(message) => self.failed(self.node(index), message.clone()),
+                        None => self.made(index, &changes),
+                    };
+                    (index, outcome)
+                })
+                .collect();
+            self.finish(walk, step, outcomes, ms)?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        walk: &mut Walk,
+        step: usize,
+        outcomes: Vec<(NodeIndex, Outcome)>,
+        ms: u64,
+    ) -> std::io::Result<()> {
+        walk.done.insert(step);
+        let at = monotonic_microseconds();
+        for (node, outcome) in outcomes {
+            let failed = matches!(outcome, Outcome::Failed { .. });
+            let counts = matches!(outcome, Outcome::Failed { ignored: false, .. });
+            let changed = matches!(outcome, Outcome::Changed(_));
+            walk.ended[node as usize] = Some(Ended { changed, failed, at });
+            walk.failed |= counts;
+            self.output.send(&FromAgent::Done { node, outcome, ms })?;
+        }
+        Ok(())
+    }
+}
+
+fn same_target(left: &Change, right: &Change) -> bool {
+    match (left, right) {
+        (Change::Content { path: left, .. }, Change::Content { path: right, .. })
+        | (Change::Metadata { path: left, .. }, Change::Metadata { path: right, .. }) => left == right,
+        _ => std::mem::discriminant(left) == std::mem::discriminant(right),
+    }
+}
+
+fn milliseconds(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The clock that systemd tells process starts in.
+fn monotonic_microseconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
+}

@@ -1,0 +1,28 @@
+use crate::change::Change;
+use crate::graph::NodeIndex;
+
+/// Steps that only put contents in place and are ready at the same time: written, synced and made
+/// visible together.
+#[derive(Default)]
+pub(super) struct Wave {
+    steps: Vec<(usize, Vec<(NodeIndex, Vec<Change>)>)>,
+}
+
+impl Wave {
+    pub(super) fn add(&mut self, step: usize, work: Vec<(NodeIndex, Vec<Change>)>) {
+        self.steps.push((step, work));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// All nodes with their changes.
+    pub(super) fn work(&self) -> impl Iterator<Item = &(NodeIndex, Vec<Change>)> {
+        self.steps.iter().flat_map(|(_, work)| work)
+    }
+
+    pub(super) fn into_steps(self) -> Vec<(usize, Vec<(NodeIndex, Vec<Change>)>)> {
+        self.steps
+    }
+}

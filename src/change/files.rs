@@ -1,0 +1,476 @@
+//! Putting contents in place: whole or not at all, under the right owner and mode from the first
+//! moment, and never through a link that another user could have planted.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{Gid, Uid};
+
+use crate::world::RemotePath;
+
+/// Owner, group and mode as the kernel takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The lower twelve bits.
+    pub mode: u32,
+}
+
+/// A name in a folder that is held open, so that nobody can swap the folder in between.
+pub struct Place {
+    folder: OwnedFd,
+    name: OsString,
+    path: RemotePath,
+}
+
+/// A new file content, complete but not yet visible.
+pub struct Staged {
+    place: Place,
+    file: File,
+    /// Its name, where the file system cannot hold files without one.
+    name: Option<OsString>,
+}
+
+/// A file that was put in place, with what stood there kept aside until it is settled.
+pub struct Backup {
+    place: Place,
+    /// None where nothing stood.
+    name: Option<OsString>,
+}
+
+impl Place {
+    /// Opens the folder of a path. As root, links on the way are followed only out of folders
+    /// that nobody but root can write.
+    pub fn open(path: &RemotePath) -> io::Result<Self> {
+        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = path.as_path().file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let folder = match rustix::fs::openat2(CWD, parent.as_path(), flags, Mode::empty(), strict) {
+            Ok(folder) => folder,
+            Err(rustix::io::Errno::LOOP) => {
+                if rustix::process::geteuid().is_root() {
+                    check_links(parent.as_path())?;
+                }
+                rustix::fs::openat(CWD, parent.as_path(), flags, Mode::empty())?
+            }
+            Err(rustix::io::Errno::NOSYS) => {
+                rustix::fs::openat(CWD, parent.as_path(), flags, Mode::empty())?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { folder, name, path: path.clone() })
+    }
+
+    fn stat(&self) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn temporary_name(&self) -> OsString {
+        let random = RandomState::new().hash_one(self.path.as_bytes());
+        let mut name = b".".to_vec();
+        let stem = self.name.as_bytes();
+        name.extend_from_slice(&stem[..stem.len().min(200)]);
+        name.extend_from_slice(format!(".converge-{random:016x}").as_bytes());
+        OsString::from_vec(name)
+    }
+
+    /// Syncs the folder, so that names in it outlive a power loss.
+    fn sync(&self) -> io::Result<()> {
+        let folder = rustix::fs::openat(
+            &self.folder,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        match folder {
+            Ok(folder) => Ok(rustix::fs::fsync(folder)?),
+            // A folder that may be written but not read cannot be synced by its user.
+            Err(rustix::io::Errno::ACCESS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a directory.
+    pub fn make_folder(&self, numbers: Numbers) -> io::Result<()> {
+        rustix::fs::mkdirat(&self.folder, &self.name, Mode::from_raw_mode(0o700))?;
+        self.set_numbers(numbers)?;
+        self.sync()
+    }
+
+    /// Makes or replaces a symbolic link.
+    pub fn make_link(&self, target: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+        let temporary = self.temporary_name();
+        rustix::fs::symlinkat(target, &self.folder, &temporary)?;
+        let result = self.own_link(&temporary, owner).and_then(|()| {
+            rustix::fs::renameat(&self.folder, &temporary, &self.folder, &self.name)
+                .map_err(io::Error::from)
+        });
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
+        }
+        result?;
+        self.sync()
+    }
+
+    fn own_link(&self, name: &OsStr, owner: Option<(u32, u32)>) -> io::Result<()> {
+        if let Some((uid, gid)) = owner {
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::chownat(&self.folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what stands there; a directory has to be empty.
+    pub fn remove(&self) -> io::Result<()> {
+        let Some(stat) = self.stat()? else { return Ok(()) };
+        let flags = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
+        };
+        rustix::fs::unlinkat(&self.folder, &self.name, flags)?;
+        self.sync()
+    }
+
+    /// Sets owner, group and mode of what stands there; a link gets only the owner.
+    pub fn set_numbers(&self, numbers: Numbers) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&held)?;
+        if stat.st_uid != numbers.uid || stat.st_gid != numbers.gid {
+            let (uid, gid) = (Some(Uid::from_raw(numbers.uid)), Some(Gid::from_raw(numbers.gid)));
+            rustix::fs::chownat(&held, "", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            let by_descriptor = format!("/proc/self/fd/{}", held.as_raw_fd());
+            let mode = Mode::from_raw_mode(numbers.mode);
+            rustix::fs::chmodat(CWD, by_descriptor.as_str(), mode, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+impl Staged {
+    /// Writes a content beside its place. Without `numbers` it gets those of the file that it
+    /// replaces.
+    pub fn write(
+        place: Place,
+        numbers: Option<Numbers>,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let (file, name) = match rustix::fs::openat(&place.folder, ".", flags, mode) {
+            Ok(file) => (file, None),
+            Err(
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT,
+            ) => {
+                let name = place.temporary_name();
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                (rustix::fs::openat(&place.folder, &name, flags, mode)?, Some(name))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut staged = Self { place, file: File::from(file), name };
+        fill(&mut staged.file)?;
+        let numbers = match numbers {
+            Some(numbers) => Some(numbers),
+            None => staged.place.stat()?.map(|stat| Numbers {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+                mode: stat.st_mode & 0o7777,
+            }),
+        };
+        if let Some(numbers) = numbers {
+            let own = rustix::fs::fstat(&staged.file)?;
+            if own.st_uid != numbers.uid || own.st_gid != numbers.gid {
+                let (uid, gid) = (Uid::from_raw(numbers.uid), Gid::from_raw(numbers.gid));
+                rustix::fs::fchown(&staged.file, Some(uid), Some(gid))?;
+            }
+            rustix::fs::fchmod(&staged.file, Mode::from_raw_mode(numbers.mode))?;
+        }
+        Ok(staged)
+    }
+
+    /// Where a check can read the candidate.
+    pub fn candidate(&self) -> PathBuf {
+        match &self.name {
+            Some(name) => self.place.path.parent().map_or_else(PathBuf::new, |folder| {
+                folder.as_path().join(name)
+            }),
+            None => {
+                let process = rustix::process::getpid().as_raw_nonzero();
+                PathBuf::from(format!("/proc/{process}/fd/{}", self.file.as_raw_fd()))
+            }
+        }
+    }
+
+    /// Where it is going to stand.
+    pub fn path(&self) -> &RemotePath {
+        &self.place.path
+    }
+
+    /// Makes many contents durable at once, each file system they are on in one go.
+    pub fn sync_file_systems<'a>(staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
+        let mut seen = std::collections::HashSet::new();
+        for one in staged {
+            if seen.insert(rustix::fs::fstat(&one.file)?.st_dev) {
+                rustix::fs::syncfs(&one.file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the content durable, still invisible.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Makes the content visible, in one step, and gives the folder back for its sync.
+    pub fn commit(mut self) -> io::Result<Settled> {
+        let name = match self.name.take() {
+            Some(name) => name,
+            None => {
+                let by_descriptor = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                let place = &self.place;
+                if place.stat()?.is_none() {
+                    let linked = rustix::fs::linkat(
+                        CWD,
+                        by_descriptor.as_str(),
+                        &place.folder,
+                        &place.name,
+                        follow,
+                    );
+                    match linked {
+                        Ok(()) => return Ok(self.settled()?),
+                        Err(rustix::io::Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                let name = place.temporary_name();
+                rustix::fs::linkat(CWD, by_descriptor.as_str(), &place.folder, &name, follow)?;
+                name
+            }
+        };
+        let place = &self.place;
+        if let Err(error) = rustix::fs::renameat(&place.folder, &name, &place.folder, &place.name) {
+            let _ = rustix::fs::unlinkat(&place.folder, &name, AtFlags::empty());
+            return Err(error.into());
+        }
+        self.settled().map_err(Into::into)
+    }
+
+    fn settled(&self) -> io::Result<Settled> {
+        Ok(Settled { folder: self.place.folder.as_fd().try_clone_to_owned()? })
+    }
+
+    /// Keeps what stands at the place aside, so that it can be put back.
+    pub fn keep_before(&self) -> io::Result<Backup> {
+        let place = Place {
+            folder: self.place.folder.as_fd().try_clone_to_owned()?,
+            name: self.place.name.clone(),
+            path: self.place.path.clone(),
+        };
+        let name = match place.stat()? {
+            None => None,
+            Some(_) => {
+                let name = place.temporary_name();
+                let flags = AtFlags::empty();
+                rustix::fs::linkat(&place.folder, &place.name, &place.folder, &name, flags)?;
+                Some(name)
+            }
+        };
+        Ok(Backup { place, name })
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = rustix::fs::unlinkat(&self.place.folder, name, AtFlags::empty());
+        }
+    }
+}
+
+/// The folder of a file that became visible.
+pub struct Settled {
+    folder: OwnedFd,
+}
+
+impl Settled {
+    /// Makes the names of several folders durable, each folder once.
+    pub fn sync_all(settled: &[Settled]) -> io::Result<()> {
+        let mut seen = std::collections::HashSet::new();
+        for one in settled {
+            let stat = rustix::fs::fstat(&one.folder)?;
+            if seen.insert((stat.st_dev, stat.st_ino)) {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                match rustix::fs::openat(&one.folder, ".", flags, Mode::empty()) {
+                    Ok(folder) => rustix::fs::fsync(folder)?,
+                    Err(rustix::io::Errno::ACCESS) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backup {
+    /// Puts back what stood there.
+    pub fn restore(mut self) -> io::Result<()> {
+        match self.name.take() {
+            Some(name) => {
+                let place = &self.place;
+                rustix::fs::renameat(&place.folder, &name, &place.folder, &place.name)?;
+                place.sync()
+            }
+            None => self.place.remove(),
+        }
+    }
+
+    /// Lets go of what stood there.
+    pub fn discard(mut self) {
+        self.unlink();
+    }
+
+    fn unlink(&mut self) {
+        if let Some(name) = self.name.take() {
+            let _ = rustix::fs::unlinkat(&self.place.folder, &name, AtFlags::empty());
+        }
+    }
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// An error if a link on the way lies in a folder that somebody but root can write.
+fn check_links(path: &Path) -> io::Result<()> {
+    let mut current = PathBuf::from("/");
+    let mut pending: Vec<OsString> = components(path);
+    for _ in 0..256 {
+        let Some(name) = pending.pop() else { return Ok(()) };
+        let folder = rustix::fs::stat(&current)?;
+        let next = current.join(&name);
+        let stat = rustix::fs::lstat(&next)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            current = next;
+            continue;
+        }
+        if folder.st_uid != 0 || folder.st_mode & 0o022 != 0 {
+            let message = format!(
+                "{} is a link in a folder that other users can write, so it is not followed",
+                RemotePath::new(&next)
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+        let target = std::fs::read_link(&next)?;
+        if target.is_absolute() {
+            current = PathBuf::from("/");
+        }
+        pending.extend(components(&target));
+    }
+    Err(io::Error::from(rustix::io::Errno::LOOP))
+}
+
+/// The names of a path, last first.
+fn components(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter_map(|component| match component {
+            std::path::Component::Normal(name) => Some(name.to_owned()),
+            std::path::Component::ParentDir => Some(OsString::from("..")),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn remote(path: &Path) -> RemotePath {
+        RemotePath::new(path)
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let own = rustix::fs::stat(&path).unwrap();
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o640)).unwrap();
+        let place = Place::open(&remote(&path)).unwrap();
+        let staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(staged.candidate()).unwrap(), b"new");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        staged.sync().unwrap();
+        Settled::sync_all(&[staged.commit().unwrap()]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        let stat = rustix::fs::stat(&path).unwrap();
+        assert_eq!((stat.st_mode & 0o7777, stat.st_uid), (0o640, own.st_uid));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
+    }
+
+    #[test]
+    fn what_is_not_committed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let place = Place::open(&remote(&path)).unwrap();
+        let failed = Staged::write(place, None, |_| Err(io::Error::other("no")));
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_backup_puts_back_what_stood_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for before in [Some("old"), None] {
+            let path = folder.path().join("file");
+            let _ = std::fs::remove_file(&path);
+            if let Some(before) = before {
+                std::fs::write(&path, before).unwrap();
+            }
+            let place = Place::open(&remote(&path)).unwrap();
+            let staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
+            let backup = staged.keep_before().unwrap();
+            staged.commit().unwrap();
+            backup.restore().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), before);
+        }
+    }
+
+    #[test]
+    fn a_link_that_another_user_can_plant_is_not_followed_by_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let open = folder.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        rustix::fs::chmod(&open, Mode::from_raw_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink("/etc", open.join("link")).unwrap();
+        let error = Place::open(&remote(&open.join("link/x"))).err().unwrap();
+        assert!(error.to_string().contains("not followed"), "{error}");
+    }
+}

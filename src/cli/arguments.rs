@@ -1,0 +1,173 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Converge hosts to what state files declare, applying only differences.
+#[derive(Debug, Parser)]
+#[command(
+    name = "converge",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 all is as declared; 1 bad input or usage, no host touched; 2 changes are pending \
+                  (with --dry-run --exit-code); 3 a host failed or could not be reached; 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) converge: ConvergeArguments,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a run would change (the same as --dry-run).
+    Plan(ConvergeArguments),
+    /// Rehearse a state file on throw-away hosts: converge, then converge again.
+    Test(ConvergeArguments),
+    /// Show the hosts and variables of an inventory, as ansible-inventory does.
+    Inventory(InventoryArguments),
+    /// The throw-away hosts of an inventory.
+    Sandbox(SandboxArguments),
+}
+
+/// Where the hosts are.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct InventorySource {
+    /// Inventory: a path, a name under inventory/, or a comma list `web1,web2,`.
+    #[arg(short, long = "inventory", value_name = "INVENTORY")]
+    pub(crate) inventory: Vec<String>,
+    /// Only these hosts, a pattern; `@FILE` reads patterns from a file.
+    #[arg(short, long, value_name = "PATTERN")]
+    pub(crate) limit: Option<String>,
+    /// Run nothing that the project says: scripts, commands, lookups.
+    #[arg(long)]
+    pub(crate) untrusted: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConvergeArguments {
+    /// State file: a path, or a name under states/.
+    #[arg(value_name = "STATE_FILE", required = true)]
+    pub(crate) state_file: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    /// Change nothing; show what would be changed.
+    #[arg(short = 'C', long = "dry-run", visible_alias = "check")]
+    pub(crate) dry_run: bool,
+    /// Show differences of contents (on by default in a dry run).
+    #[arg(short = 'D', long)]
+    pub(crate) diff: bool,
+    /// Only states with these tags.
+    #[arg(short, long, value_name = "TAG", value_delimiter = ',')]
+    pub(crate) tags: Vec<String>,
+    /// No states with these tags.
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub(crate) skip_tags: Vec<String>,
+    /// Only these resources; globs are allowed.
+    #[arg(long, value_name = "KIND:KEY")]
+    pub(crate) only: Vec<String>,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// Hosts at the same time [default: 50].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) forks: Option<u16>,
+    /// Log in as this user.
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Become another user (root) where states do not say otherwise.
+    #[arg(short, long = "become")]
+    pub(crate) becomes: bool,
+    /// Ask for the password of sudo.
+    #[arg(short = 'K', long)]
+    pub(crate) ask_become_pass: bool,
+    /// Ask for the password of the login.
+    #[arg(short = 'k', long)]
+    pub(crate) ask_pass: bool,
+    /// Log in with this private key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) private_key: Option<PathBuf>,
+    /// List the hosts that would take part, and end.
+    #[arg(long)]
+    pub(crate) list_hosts: bool,
+    /// List the tags of the state file, and end.
+    #[arg(long)]
+    pub(crate) list_tags: bool,
+    /// What is printed: text, json, jsonl or markdown.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// Write a further report to a file; may be given several times.
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub(crate) report: Vec<String>,
+    /// In a dry run, exit with 2 if changes are pending.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// Show also what is as declared.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Show only changes, failures and the summary.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// No colours.
+    #[arg(long)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InventoryArguments {
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    /// All groups and hosts with their variables, as JSON (the default).
+    #[arg(long, conflicts_with_all = ["graph", "host"])]
+    pub(crate) list: bool,
+    /// The groups as a tree.
+    #[arg(long, conflicts_with = "host")]
+    pub(crate) graph: bool,
+    /// The variables of one host, as JSON.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SandboxArguments {
+    /// Inventory whose hosts have `connection: sandbox`.
+    #[arg(short, long = "inventory", value_name = "INVENTORY", default_value = "sandbox", global = true)]
+    pub(crate) inventory: Vec<String>,
+    #[command(subcommand)]
+    pub(crate) action: SandboxAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxAction {
+    /// Boot the hosts of the inventory that are not up.
+    Up {
+        /// Make these packages available to the hosts.
+        #[arg(long = "package", value_name = "NAME")]
+        packages: Vec<String>,
+        /// Make the .deb files of a folder available to the hosts.
+        #[arg(long, value_name = "FOLDER")]
+        package_folder: Option<PathBuf>,
+    },
+    /// End the hosts and throw away what they wrote.
+    Down,
+    /// List the hosts.
+    List,
+    /// Log in on a host as root, or run a command there.
+    Ssh {
+        /// The host.
+        host: String,
+        /// What to run; a shell if nothing is given.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Forward a port of a host to a port of this machine's loopback, until interrupted.
+    Open {
+        /// The host.
+        host: String,
+        /// The port there.
+        port: u16,
+    },
+}
+

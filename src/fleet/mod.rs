@@ -1,0 +1,11 @@
+//! Many hosts at once: reach them, let each plan, and let the plans begin.
+//!
+//! The room knows connections (`ssh`), the agent's messages (`wire`) and graphs; it neither sees a
+//! terminal nor prints: what happens goes out as events. A host that fails or cannot be reached
+//! never holds up the others.
+
+mod host;
+mod link;
+mod run;
+
+pub use run::{Compile, Ended, HostRun, Reach, Refused, Run, converge};

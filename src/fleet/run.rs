@@ -1,0 +1,263 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::host::{Host, HostError};
+use crate::graph::Graph;
+use crate::lang::ContentStore;
+use crate::report::{Event, Phase, Status};
+use crate::ssh::{AgentProgram, Client, Privilege, Request};
+use crate::wire::PlanOptions;
+
+/// How a host is reached.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// Over SSH.
+    Ssh(Box<Request>),
+    /// It is this machine.
+    Local,
+}
+
+/// A host that takes part in a run.
+#[derive(Clone, Debug)]
+pub struct HostRun {
+    /// Its name in the inventory.
+    pub name: String,
+    /// How it is reached.
+    pub reach: Reach,
+    /// As whom the agent runs there.
+    pub privilege: Privilege,
+}
+
+/// The input of some host was refused; what is wrong was said where it was found.
+#[derive(Debug)]
+pub struct Refused;
+
+/// Compiles what is declared for a host, from its name and its facts as JSON.
+pub type Compile = dyn Fn(&str, &str) -> Result<Graph, Refused> + Send + Sync;
+
+/// A run of one state file on many hosts.
+pub struct Run {
+    /// In inventory order.
+    pub hosts: Vec<HostRun>,
+    /// Compiles a host's graph once its facts are known.
+    pub compile: Arc<Compile>,
+    /// All contents that declarations name.
+    pub contents: Arc<ContentStore>,
+    /// Connects.
+    pub client: Arc<Client>,
+    /// The program that is pushed.
+    pub program: Arc<AgentProgram>,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// How to plan.
+    pub plan: PlanOptions,
+    /// Hosts that are connected to, planned and changed at the same time.
+    pub forks: usize,
+    /// Whether a failed host keeps the plays after it from beginning anywhere, by play.
+    pub any_errors_fatal: Vec<bool>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The input was refused when the facts were known; nothing was planned.
+    pub refused: bool,
+    /// A host failed or could not be reached.
+    pub failed: bool,
+    /// Something was changed, or would be.
+    pub changed: bool,
+    /// It was stopped before its end.
+    pub interrupted: bool,
+}
+
+type Events = mpsc::UnboundedSender<Event>;
+
+/// Converges all hosts of a run, or plans only. `interrupt` turns true when the user wants it to
+/// stop: hosts then finish what is in hand.
+pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>) -> Ended {
+    let run = Arc::new(run);
+    let mut ended = Ended::default();
+    let hosts = connect(&run, &events, &mut ended, interrupt.clone()).await;
+    let Some(hosts) = compile(&run, hosts, &events, &mut ended).await else {
+        ended.refused = true;
+        return ended;
+    };
+    let mut hosts = plan(&run, hosts, &events, &mut ended, interrupt.clone()).await;
+    if !run.dry_run {
+        for play in 0..run.any_errors_fatal.len() {
+            let fatal = play > 0 && run.any_errors_fatal[play - 1];
+            if *interrupt.borrow() || (fatal && ended.failed) {
+                break;
+            }
+            hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
+        }
+    }
+    for host in hosts {
+        ended.changed |= host.changed();
+        let (status, summary) = host.status(run.dry_run);
+        let name = host.name().to_owned();
+        host.close().await;
+        let _ = events.send(Event::HostDone { host: name, status, error: None, summary });
+    }
+    ended.interrupted = *interrupt.borrow();
+    ended
+}
+
+/// Runs something for each host, `forks` at a time; results in the order of the hosts.
+async fn for_each<T, U, F>(
+    run: &Run,
+    items: Vec<T>,
+    act: impl Fn(T) -> F,
+) -> Vec<U>
+where
+    F: Future<Output = U> + Send + 'static,
+    U: Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(run.forks.max(1)));
+    let mut tasks = JoinSet::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let permits = Arc::clone(&permits);
+        let work = act(item);
+        tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = permits.acquire().await;
+            (index, work.await)
+        });
+    }
+    let mut results = Vec::new();
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(result) => results.push(result),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+async fn connect(
+    run: &Arc<Run>,
+    events: &Events,
+    ended: &mut Ended,
+    interrupt: watch::Receiver<bool>,
+) -> Vec<Host> {
+    let started = for_each(run, run.hosts.clone(), |host| {
+        let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
+        async move {
+            let name = host.name.clone();
+            let phase = Event::HostPhase { host: name.clone(), phase: Phase::Connecting };
+            let _ = events.send(phase);
+            let begun = Instant::now();
+            let connected = tokio::select! {
+                connected = Host::connect(&run, host, &events, begun) => connected,
+                _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
+            };
+            (name, connected)
+        }
+    })
+    .await;
+    keep(started, events, ended)
+}
+
+/// Compiles for all hosts before any of them plans; none if the input is refused.
+async fn compile(
+    run: &Arc<Run>,
+    hosts: Vec<Host>,
+    events: &Events,
+    ended: &mut Ended,
+) -> Option<Vec<Host>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let permits = Arc::new(Semaphore::new(workers));
+    let compiled = for_each(run, hosts, |mut host| {
+        let (run, permits) = (Arc::clone(run), Arc::clone(&permits));
+        async move {
+            let _permit = permits.acquire().await;
+            let name = host.name().to_owned();
+            let facts = host.facts().to_owned();
+            let graph =
+                tokio::task::spawn_blocking(move || (run.compile)(&name, &facts)).await;
+            match graph {
+                Ok(Ok(graph)) => {
+                    host.declare(graph);
+                    Some(host)
+                }
+                _ => None,
+            }
+        }
+    })
+    .await;
+    let _ = (events, ended);
+    compiled.into_iter().collect()
+}
+
+async fn plan(
+    run: &Arc<Run>,
+    hosts: Vec<Host>,
+    events: &Events,
+    ended: &mut Ended,
+    interrupt: watch::Receiver<bool>,
+) -> Vec<Host> {
+    let planned = for_each(run, hosts, |mut host| {
+        let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
+        async move {
+            let name = host.name().to_owned();
+            let result = tokio::select! {
+                result = host.plan(&run.plan, &events) => result,
+                _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
+            };
+            (name, result.map(|()| host))
+        }
+    })
+    .await;
+    keep(planned, events, ended)
+}
+
+async fn apply(
+    run: &Arc<Run>,
+    play: usize,
+    hosts: Vec<Host>,
+    events: &Events,
+    ended: &mut Ended,
+    interrupt: watch::Receiver<bool>,
+) -> Vec<Host> {
+    let applied = for_each(run, hosts, |mut host| {
+        let (events, interrupt) = (events.clone(), interrupt.clone());
+        async move {
+            let name = host.name().to_owned();
+            let play = u32::try_from(play).unwrap_or(u32::MAX);
+            let result = host.apply(play, &events, interrupt).await;
+            (name, result.map(|()| host))
+        }
+    })
+    .await;
+    keep(applied, events, ended)
+}
+
+/// Reports the hosts that failed, and keeps the others.
+fn keep(
+    results: Vec<(String, Result<Host, HostError>)>,
+    events: &Events,
+    ended: &mut Ended,
+) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for (name, result) in results {
+        match result {
+            Ok(host) => hosts.push(host),
+            Err(error) => {
+                ended.failed |= error.status != Status::Skipped;
+                ended.changed |= error.summary.change > 0;
+                let _ = events.send(Event::HostDone {
+                    host: name,
+                    status: error.status,
+                    error: Some(error.message),
+                    summary: error.summary,
+                });
+            }
+        }
+    }
+    hosts
+}

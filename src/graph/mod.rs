@@ -1,0 +1,13 @@
+//! The order of things: declarations of a host become one graph in which every step comes after
+//! all that it has to wait for.
+//!
+//! File order is the meaning. Explicit requisites come first; hazards (overlaps of what steps read
+//! and write) are found through an index and oriented along the resulting order. The room knows
+//! declarations and kinds' footprints; it knows nothing of hosts.
+
+mod build;
+mod hazard;
+mod types;
+
+pub use build::{PlayDeclarations, build};
+pub use types::{Graph, Node, NodeIndex, Work};

@@ -1,0 +1,79 @@
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Declared;
+use crate::lang::Retry;
+use crate::resource::ResourceId;
+use crate::world::RemotePath;
+
+/// All that is declared for one host, in an order that keeps every hazard.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Graph {
+    /// The plays' names, in order. A play begins when the one before it is done.
+    pub plays: Vec<String>,
+    /// Every node comes after all nodes that it waits for.
+    pub nodes: Vec<Node>,
+}
+
+/// Names a node within its graph.
+pub type NodeIndex = u32;
+
+/// One step of a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// `kind:key`, or `reaction:service:NAME`.
+    pub id: ResourceId,
+    /// `name:`, for people.
+    pub label: Option<String>,
+    /// `file:line:column` of the state.
+    pub at: String,
+    /// The number of its play.
+    pub play: u32,
+    /// Nodes of one step are planned and applied together (package transactions).
+    pub step: NodeIndex,
+    /// What it is.
+    pub work: Work,
+    /// All nodes that have to be done before it.
+    pub after: Vec<NodeIndex>,
+    /// Those that have to have succeeded.
+    pub require: Vec<NodeIndex>,
+    /// It acts only if one of those changed; none: it always acts.
+    pub onchanges: Option<Vec<NodeIndex>>,
+    /// It acts only if one of those failed; none: it always acts.
+    pub onfail: Option<Vec<NodeIndex>>,
+    /// Shell lines: if one succeeds there is nothing to do.
+    pub unless: Vec<String>,
+    /// Shell lines: only if all succeed there is something to do.
+    pub onlyif: Vec<String>,
+    /// The user that it becomes; none: the login user.
+    pub become_user: Option<String>,
+    /// Added to the environment of whatever runs.
+    pub environment: Vec<(String, String)>,
+    /// A file on the host whose variables are added too.
+    pub environment_file: Option<RemotePath>,
+    /// Attempts after a failure.
+    pub retry: Option<Retry>,
+    /// Bound of each attempt, in milliseconds.
+    pub timeout: Option<u64>,
+    /// A failure is reported and nothing more.
+    pub ignore_errors: bool,
+    /// Whether contents are hidden; none: hidden if not everybody may read the file.
+    pub sensitive: Option<bool>,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Work {
+    /// A declared resource.
+    Resource(Declared),
+    /// A service takes up changes.
+    Reaction {
+        /// The node of the service.
+        service: NodeIndex,
+        /// A reload is due if one of those changed.
+        reload: Vec<NodeIndex>,
+        /// A restart is due if one of those changed.
+        restart: Vec<NodeIndex>,
+    },
+    /// Left out, for this reason; satisfies whoever requires it.
+    Skipped(String),
+}

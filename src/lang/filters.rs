@@ -1,0 +1,282 @@
+//! Ansible's filters and tests, as functions of data.
+//!
+//! Each is an entry in a table: its name, its parameters and a function. What Jinja itself has
+//! (`map`, `selectattr`, `default`, …) comes with the template engine.
+
+mod collections;
+mod formats;
+mod methods;
+mod numbers;
+mod predicates;
+mod text;
+
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, Error, ErrorKind, Value};
+
+/// A filter.
+struct Filter {
+    name: &'static str,
+    /// Names of its parameters in their order; `*` first: any number by position, the others by
+    /// name only.
+    parameters: &'static [&'static str],
+    apply: fn(&Value, &Arguments) -> Result<Value, Error>,
+}
+
+/// A test.
+struct Test {
+    name: &'static str,
+    parameters: &'static [&'static str],
+    holds: fn(&Value, &Arguments) -> Result<bool, Error>,
+}
+
+const fn filter(
+    name: &'static str,
+    parameters: &'static [&'static str],
+    apply: fn(&Value, &Arguments) -> Result<Value, Error>,
+) -> Filter {
+    Filter { name, parameters, apply }
+}
+
+const fn test(
+    name: &'static str,
+    parameters: &'static [&'static str],
+    holds: fn(&Value, &Arguments) -> Result<bool, Error>,
+) -> Test {
+    Test { name, parameters, holds }
+}
+
+const TABLES: [&[Filter]; 4] =
+    [collections::FILTERS, text::FILTERS, formats::FILTERS, numbers::FILTERS];
+
+/// What the template engine has of its own, for suggestions.
+const BUILT_IN_FILTERS: &[&str] = &[
+    "safe",
+    "escape",
+    "e",
+    "lower",
+    "upper",
+    "title",
+    "capitalize",
+    "replace",
+    "length",
+    "count",
+    "dictsort",
+    "items",
+    "reverse",
+    "trim",
+    "join",
+    "split",
+    "lines",
+    "default",
+    "d",
+    "round",
+    "abs",
+    "attr",
+    "first",
+    "last",
+    "min",
+    "max",
+    "sort",
+    "list",
+    "string",
+    "batch",
+    "slice",
+    "sum",
+    "indent",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "map",
+    "groupby",
+    "unique",
+    "chain",
+    "zip",
+    "pprint",
+    "format",
+    "tojson",
+    "urlencode",
+];
+const BUILT_IN_TESTS: &[&str] = &[
+    "undefined",
+    "defined",
+    "none",
+    "safe",
+    "escaped",
+    "boolean",
+    "odd",
+    "even",
+    "divisibleby",
+    "number",
+    "integer",
+    "int",
+    "float",
+    "string",
+    "sequence",
+    "iterable",
+    "mapping",
+    "startingwith",
+    "endingwith",
+    "lower",
+    "upper",
+    "sameas",
+    "eq",
+    "equalto",
+    "ne",
+    "lt",
+    "lessthan",
+    "le",
+    "gt",
+    "greaterthan",
+    "ge",
+    "in",
+    "true",
+    "false",
+    "filter",
+    "test",
+];
+
+/// Adds all filters, tests and methods.
+pub(super) fn register(environment: &mut Environment<'static>) {
+    for entry in TABLES.into_iter().flatten() {
+        let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
+            if entry.name != "mandatory" {
+                required(&value)?;
+            }
+            (entry.apply)(&value, &Arguments::new(entry.parameters, positional, named)?)
+        };
+        environment.add_filter(entry.name, call);
+        environment.add_filter(format!("ansible.builtin.{}", entry.name), call);
+    }
+    for entry in predicates::TESTS {
+        let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
+            required(&value)?;
+            (entry.holds)(&value, &Arguments::new(entry.parameters, positional, named)?)
+        };
+        environment.add_test(entry.name, call);
+        environment.add_test(format!("ansible.builtin.{}", entry.name), call);
+    }
+    environment.set_unknown_method_callback(|_, value, name, arguments| {
+        methods::call(value, name, arguments)
+    });
+}
+
+/// Names of all filters.
+pub(super) fn filter_names() -> Vec<&'static str> {
+    let own = TABLES.into_iter().flatten().map(|entry| entry.name);
+    own.chain(BUILT_IN_FILTERS.iter().copied()).collect()
+}
+
+/// Names of all tests.
+pub(super) fn test_names() -> Vec<&'static str> {
+    let own = predicates::TESTS.iter().map(|entry| entry.name);
+    own.chain(BUILT_IN_TESTS.iter().copied()).collect()
+}
+
+/// Names of all functions.
+pub(super) fn function_names() -> Vec<&'static str> {
+    vec!["lookup", "range", "dict", "namespace"]
+}
+
+/// What a call gave beside the value itself.
+struct Arguments {
+    parameters: &'static [&'static str],
+    positional: Vec<Value>,
+    named: Kwargs,
+}
+
+impl Arguments {
+    fn new(
+        parameters: &'static [&'static str],
+        positional: Rest<Value>,
+        named: Kwargs,
+    ) -> Result<Self, Error> {
+        let variadic = parameters.first() == Some(&"*");
+        if !variadic && positional.len() > parameters.len() {
+            return Err(Error::from(ErrorKind::TooManyArguments));
+        }
+        positional.iter().try_for_each(required)?;
+        for name in named.args() {
+            if !parameters.contains(&name) {
+                let message = format!("there is no argument `{name}` here");
+                return Err(Error::new(ErrorKind::TooManyArguments, message));
+            }
+            required(&named.get::<Value>(name)?)?;
+        }
+        Ok(Self { parameters, positional: positional.0, named })
+    }
+
+    /// All that were given by position.
+    fn rest(&self) -> &[Value] {
+        &self.positional
+    }
+
+    fn get(&self, name: &str) -> Option<Value> {
+        let index = self.parameters.iter().position(|parameter| *parameter == name)?;
+        let positional = if self.parameters.first() == Some(&"*") {
+            None
+        } else {
+            self.positional.get(index).cloned()
+        };
+        positional.or_else(|| {
+            if self.named.has(name) { self.named.get::<Value>(name).ok() } else { None }
+        })
+    }
+
+    fn needed(&self, name: &str) -> Result<Value, Error> {
+        self.get(name).ok_or_else(|| {
+            Error::new(ErrorKind::MissingArgument, format!("the argument `{name}` is missing"))
+        })
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        self.get(name).map_or_else(|| default.to_owned(), |value| value.to_string())
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.get(name).map_or(default, |value| value.is_true())
+    }
+
+    fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) if value.is_none() => Ok(None),
+            Some(value) => i64::try_from(value).map(Some),
+        }
+    }
+}
+
+/// Refuses what is undefined, in the engine's own words: they name the expression.
+fn required(value: &Value) -> Result<(), Error> {
+    if value.is_undefined() { value.get_attr("").map(|_| ()) } else { Ok(()) }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+/// The items of a list; `what` is the filter.
+fn list(what: &str, value: &Value) -> Result<Vec<Value>, Error> {
+    use minijinja::value::ValueKind;
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.checked().collect(),
+        // A value that is not known yet looks like an empty mapping.
+        ValueKind::Map => value.try_iter()?.checked().collect(),
+        _ => Err(wrong(format!("`{what}` takes a list, not {}", super::value::describe(value)))),
+    }
+}
+
+/// The entries of a mapping; `what` is the filter.
+fn entries(what: &str, value: &Value) -> Result<Vec<(Value, Value)>, Error> {
+    if value.kind() != minijinja::value::ValueKind::Map {
+        let found = super::value::describe(value);
+        return Err(wrong(format!("`{what}` takes a mapping, not {found}")));
+    }
+    let keys = value.try_iter()?.checked();
+    keys.map(|key| {
+        let key = key?;
+        let entry = value.get_item(&key)?;
+        Ok((key, entry))
+    })
+    .collect()
+}

@@ -1,0 +1,281 @@
+use indexmap::{IndexMap, IndexSet};
+use minijinja::value::ValueKind;
+use minijinja::{Error, Value};
+
+use super::{Arguments, Filter, entries, filter, list, wrong};
+
+/// Filters of lists and mappings.
+pub(super) const FILTERS: &[Filter] = &[
+    filter("combine", &["*", "recursive", "list_merge"], combine),
+    filter("dict2items", &["key_name", "value_name"], dict2items),
+    filter("items2dict", &["key_name", "value_name"], items2dict),
+    filter("flatten", &["levels", "skip_nulls"], flatten),
+    filter("union", &["other"], |value, arguments| {
+        let mut all = set("union", value)?;
+        all.extend(list("union", &arguments.needed("other")?)?);
+        Ok(all.into_iter().collect())
+    }),
+    filter("intersect", &["other"], |value, arguments| {
+        let other = set("intersect", &arguments.needed("other")?)?;
+        Ok(set("intersect", value)?.into_iter().filter(|item| other.contains(item)).collect())
+    }),
+    filter("difference", &["other"], |value, arguments| {
+        let other = set("difference", &arguments.needed("other")?)?;
+        Ok(set("difference", value)?.into_iter().filter(|item| !other.contains(item)).collect())
+    }),
+    filter("symmetric_difference", &["other"], |value, arguments| {
+        let left = set("symmetric_difference", value)?;
+        let right = set("symmetric_difference", &arguments.needed("other")?)?;
+        Ok(left.symmetric_difference(&right).cloned().collect())
+    }),
+    filter("zip_longest", &["*", "fillvalue"], zip_longest),
+    filter("product", &["*", "repeat"], product),
+    filter("extract", &["container", "morekeys"], extract),
+    filter("subelements", &["subelements", "skip_missing"], subelements),
+    filter("ternary", &["true_val", "false_val", "none_val"], |value, arguments| {
+        match arguments.get("none_val") {
+            Some(none) if value.is_none() => Ok(none),
+            _ if value.is_true() => arguments.needed("true_val"),
+            _ => arguments.needed("false_val"),
+        }
+    }),
+    filter("mandatory", &["msg"], |value, arguments| {
+        if !value.is_undefined() {
+            return Ok(value.clone());
+        }
+        match arguments.get("msg") {
+            Some(message) => Err(wrong(message.to_string())),
+            None => super::required(value).map(|()| value.clone()),
+        }
+    }),
+];
+
+fn set(what: &str, value: &Value) -> Result<IndexSet<Value>, Error> {
+    Ok(list(what, value)?.into_iter().collect())
+}
+
+/// What `combine` does with two lists under one key.
+#[derive(Clone, Copy)]
+enum ListMerge {
+    Replace,
+    Keep,
+    Append,
+    Prepend,
+    /// As `Append`, without what the other has as well.
+    AppendOthers,
+    /// As `Prepend`, without what the other has as well.
+    PrependOthers,
+}
+
+fn combine(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let recursive = arguments.flag("recursive", false);
+    let merge = match arguments.text("list_merge", "replace").as_str() {
+        "replace" => ListMerge::Replace,
+        "keep" => ListMerge::Keep,
+        "append" => ListMerge::Append,
+        "prepend" => ListMerge::Prepend,
+        "append_rp" => ListMerge::AppendOthers,
+        "prepend_rp" => ListMerge::PrependOthers,
+        other => return Err(wrong(format!("`combine` knows no `list_merge` named `{other}`"))),
+    };
+    let mut mappings = Vec::new();
+    for one in std::iter::once(value).chain(arguments.rest()) {
+        // A list stands for its mappings.
+        if one.kind() == ValueKind::Seq {
+            mappings.extend(list("combine", one)?);
+        } else {
+            mappings.push(one.clone());
+        }
+    }
+    let mut combined = IndexMap::new();
+    for mapping in &mappings {
+        merge_into(&mut combined, mapping, recursive, merge)?;
+    }
+    Ok(Value::from_pairs(combined))
+}
+
+fn merge_into(
+    combined: &mut IndexMap<Value, Value>,
+    mapping: &Value,
+    recursive: bool,
+    merge: ListMerge,
+) -> Result<(), Error> {
+    for (key, new) in entries("combine", mapping)? {
+        let merged = match combined.get(&key) {
+            None => new,
+            Some(old) if recursive && both(old, &new, ValueKind::Map) => {
+                let mut inner: IndexMap<Value, Value> =
+                    entries("combine", old)?.into_iter().collect();
+                merge_into(&mut inner, &new, recursive, merge)?;
+                Value::from_pairs(inner)
+            }
+            Some(old) if both(old, &new, ValueKind::Seq) => merge_lists(old, &new, merge)?,
+            Some(_) => new,
+        };
+        combined.insert(key, merged);
+    }
+    Ok(())
+}
+
+fn both(left: &Value, right: &Value, kind: ValueKind) -> bool {
+    left.kind() == kind && right.kind() == kind
+}
+
+fn merge_lists(old: &Value, new: &Value, merge: ListMerge) -> Result<Value, Error> {
+    let (old, new) = (list("combine", old)?, list("combine", new)?);
+    let without = |items: &[Value], others: &[Value]| -> Vec<Value> {
+        items.iter().filter(|item| !others.contains(item)).cloned().collect()
+    };
+    Ok(Value::from(match merge {
+        ListMerge::Replace => new,
+        ListMerge::Keep => old,
+        ListMerge::Append => [old, new].concat(),
+        ListMerge::Prepend => [new, old].concat(),
+        ListMerge::AppendOthers => [without(&old, &new), new].concat(),
+        ListMerge::PrependOthers => {
+            let rest = without(&old, &new);
+            [new, rest].concat()
+        }
+    }))
+}
+
+fn dict2items(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let key_name = arguments.text("key_name", "key");
+    let value_name = arguments.text("value_name", "value");
+    let items = entries("dict2items", value)?.into_iter();
+    Ok(items
+        .map(|(key, value)| {
+            Value::from_pairs([(key_name.as_str(), key), (value_name.as_str(), value)])
+        })
+        .collect())
+}
+
+fn items2dict(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let key_name = arguments.text("key_name", "key");
+    let value_name = arguments.text("value_name", "value");
+    let part = |item: &Value, name: &str| {
+        let part = item.get_item(&Value::from(name))?;
+        if part.is_undefined() {
+            return Err(wrong(format!("`items2dict` found an item without `{name}`")));
+        }
+        Ok(part)
+    };
+    let mut pairs = Vec::new();
+    for item in list("items2dict", value)? {
+        pairs.push((part(&item, &key_name)?, part(&item, &value_name)?));
+    }
+    Ok(Value::from_pairs(pairs))
+}
+
+fn flatten(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let levels = arguments.integer("levels")?;
+    let skip_nulls = arguments.flag("skip_nulls", true);
+    let mut flat = Vec::new();
+    flatten_into(&mut flat, list("flatten", value)?, levels.unwrap_or(i64::MAX), skip_nulls)?;
+    Ok(Value::from(flat))
+}
+
+fn flatten_into(
+    flat: &mut Vec<Value>,
+    items: Vec<Value>,
+    levels: i64,
+    skip_nulls: bool,
+) -> Result<(), Error> {
+    for item in items {
+        match item.kind() {
+            ValueKind::None if skip_nulls => {}
+            ValueKind::Seq | ValueKind::Iterable if levels > 0 => {
+                flatten_into(flat, list("flatten", &item)?, levels - 1, skip_nulls)?;
+            }
+            _ => flat.push(item),
+        }
+    }
+    Ok(())
+}
+
+fn zip_longest(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let fill = arguments.get("fillvalue").unwrap_or_else(|| Value::from(()));
+    let mut lists = vec![list("zip_longest", value)?];
+    for other in arguments.rest() {
+        lists.push(list("zip_longest", other)?);
+    }
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let row = |index| {
+        let items = lists.iter().map(|items| items.get(index).unwrap_or(&fill).clone());
+        items.collect::<Value>()
+    };
+    Ok((0..longest).map(row).collect())
+}
+
+/// Most rows that `product` gives.
+const PRODUCT_LIMIT: usize = 100_000;
+
+fn product(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let mut lists = vec![list("product", value)?];
+    for other in arguments.rest() {
+        lists.push(list("product", other)?);
+    }
+    let repeat = usize::try_from(arguments.integer("repeat")?.unwrap_or(1)).unwrap_or(0);
+    let mut rows: Vec<Vec<Value>> = vec![Vec::new()];
+    for items in (0..repeat).flat_map(|_| &lists) {
+        if rows.len().saturating_mul(items.len()) > PRODUCT_LIMIT {
+            return Err(wrong(format!("`product` gives more than {PRODUCT_LIMIT} rows here")));
+        }
+        let longer = |row: &Vec<Value>, item: &Value| {
+            let mut row = row.clone();
+            row.push(item.clone());
+            row
+        };
+        rows =
+            rows.iter().flat_map(|row| items.iter().map(move |item| longer(row, item))).collect();
+    }
+    Ok(rows.into_iter().map(Value::from).collect())
+}
+
+fn extract(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let mut found = arguments.needed("container")?;
+    let mut keys = vec![value.clone()];
+    match arguments.get("morekeys") {
+        None => {}
+        Some(more) if more.kind() == ValueKind::Seq => keys.extend(list("extract", &more)?),
+        Some(more) => keys.push(more),
+    }
+    for key in keys {
+        let inner = found.get_item(&key)?;
+        if inner.is_undefined() {
+            return Err(wrong(format!("`extract` found no `{key}`")));
+        }
+        found = inner;
+    }
+    Ok(found)
+}
+
+fn subelements(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let path = arguments.needed("subelements")?.to_string();
+    let skip_missing = arguments.flag("skip_missing", false);
+    let elements = match value.kind() {
+        ValueKind::Map => {
+            entries("subelements", value)?.into_iter().map(|(_, element)| element).collect()
+        }
+        _ => list("subelements", value)?,
+    };
+    let mut pairs = Vec::new();
+    for element in elements {
+        let mut inner = element.clone();
+        for key in path.split('.') {
+            if !inner.is_undefined() {
+                inner = inner.get_item(&Value::from(key))?;
+            }
+        }
+        if inner.is_undefined() {
+            if skip_missing {
+                continue;
+            }
+            return Err(wrong(format!("`subelements` found an element without `{path}`")));
+        }
+        for item in list("subelements", &inner)? {
+            pairs.push(Value::from(vec![element.clone(), item]));
+        }
+    }
+    Ok(Value::from(pairs))
+}

@@ -1,0 +1,367 @@
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::arguments::is_template;
+use super::files::StateFile;
+use super::play::{Item, layer, unknown_key, variables};
+use super::scope::Layer;
+use super::state::State;
+use super::yaml::{self, Kind, Node};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
+use crate::kind;
+
+/// The keys of an included file.
+const FILE_KEYS: &[&str] = &["name", "defaults", "include", "states"];
+/// The keys beside an include.
+const INCLUDE_KEYS: &[&str] = &["file", "name", "vars", "when", "tags", "loop", "loop_var"];
+
+/// An include: the states of its files, under its conditions and with its variables.
+#[derive(Clone)]
+pub(super) struct Include {
+    /// The states, and includes in them.
+    pub items: Vec<Item>,
+    /// Variables for them.
+    pub vars: Option<Arc<Layer>>,
+    /// An expression, or a list of them.
+    pub when: Option<Node>,
+    /// Labels that they all get.
+    pub tags: Option<Node>,
+    /// The states are there once for each item.
+    pub looped: Option<Node>,
+    /// What the item is called.
+    pub loop_var: Option<Node>,
+}
+
+/// What files that are included bring into the play.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Their defaults, lowest first.
+    pub defaults: Vec<Arc<Layer>>,
+    /// Kinds of states that could not be read; empty names for those that cannot be told.
+    pub broken: Vec<String>,
+}
+
+/// Reads state files, each once, and knows which of them are open.
+pub(super) struct Loader<'a> {
+    sources: &'a Sources,
+    /// What is wrong.
+    pub diagnostics: &'a mut Diagnostics,
+    read: HashMap<PathBuf, Option<Node>>,
+    open: Vec<Open>,
+}
+
+/// A file that is being read, and where it was named.
+struct Open {
+    path: PathBuf,
+    mention: Option<Span>,
+}
+
+impl<'a> Loader<'a> {
+    pub fn new(sources: &'a Sources, diagnostics: &'a mut Diagnostics) -> Self {
+        Self { sources, diagnostics, read: HashMap::new(), open: Vec::new() }
+    }
+
+    /// Reads a state file and opens it; none if it cannot be read, is empty or is open already.
+    /// [`Loader::leave`] closes it.
+    pub fn enter(&mut self, path: &Path, mention: Option<Span>) -> Option<Node> {
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if let Some(first) = self.open.iter().position(|open| open.path == real) {
+            self.cycle(first, path, mention);
+            return None;
+        }
+        let node = match self.read.get(&real) {
+            Some(node) => node.clone(),
+            None => {
+                let node = self.parse(path, mention);
+                self.read.insert(real.clone(), node.clone());
+                node
+            }
+        }?;
+        self.open.push(Open { path: real, mention });
+        Some(node)
+    }
+
+    /// Closes the file that was opened last.
+    pub fn leave(&mut self) {
+        self.open.pop();
+    }
+
+    fn cycle(&mut self, first: usize, path: &Path, mention: Option<Span>) {
+        let message = format!("{} includes itself", path.display());
+        let mut diagnostic = Diagnostic::error("include-cycle", message);
+        if let Some(mention) = mention {
+            diagnostic = diagnostic.at(mention, "here it comes round again");
+        }
+        for open in &self.open[first + 1..] {
+            if let Some(mention) = open.mention {
+                diagnostic = diagnostic.at(mention, "on the way from here");
+            }
+        }
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// The one document of a file. An empty file is said to be so.
+    fn parse(&mut self, path: &Path, mention: Option<Span>) -> Option<Node> {
+        let source = self.source(path, mention)?;
+        let before = self.diagnostics.len();
+        let node = yaml::parse_one(self.sources, source, self.diagnostics);
+        let empty = node.as_ref().is_none_or(Node::is_null);
+        if empty && self.diagnostics.len() == before {
+            let message = format!("{} is empty", path.display());
+            let span = Span::new(source, 0, 0);
+            self.diagnostics.push(Diagnostic::error("empty-file", message).at(span, ""));
+        }
+        node.filter(|node| !node.is_null())
+    }
+
+    fn source(&mut self, path: &Path, mention: Option<Span>) -> Option<SourceId> {
+        let problem = match fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => return Some(self.sources.add(path.display().to_string(), text)),
+            Ok(Err(_)) => "it is not UTF-8".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!("{} cannot be read: {problem}", path.display());
+        let diagnostic = Diagnostic::error("unreadable-file", message);
+        self.diagnostics.push(match mention {
+            Some(mention) => diagnostic.at(mention, ""),
+            None => diagnostic,
+        });
+        None
+    }
+
+    /// The path of a file that is named in another; what is wrong is said.
+    pub fn find(&mut self, name: &Node, file: &StateFile) -> Option<PathBuf> {
+        let scalar = name.scalar().filter(|_| !name.is_null());
+        let Some(scalar) = scalar else {
+            let message = format!("the name of a file is expected, not {}", name.describe());
+            self.diagnostics.push(Diagnostic::error("wrong-type", message).at(name.span, ""));
+            return None;
+        };
+        if is_template(scalar) {
+            self.diagnostics.push(
+                Diagnostic::error("unsupported", "the name of an included file cannot be a template")
+                    .at(name.span, "")
+                    .help("name the files, and choose with `when`; `vars` and `loop` give the same file other values"),
+            );
+            return None;
+        }
+        match file.find(&scalar.text, "", name.span) {
+            Ok(path) => Some(path),
+            Err(diagnostic) => {
+                self.diagnostics.push(diagnostic);
+                None
+            }
+        }
+    }
+
+    /// A file of variables as a layer; none if it cannot be read, which is said.
+    pub fn variables(&mut self, name: &Node, file: &StateFile) -> Option<Arc<Layer>> {
+        let path = self.find(name, file)?;
+        let source = self.source(&path, Some(name.span))?;
+        let text = self.sources.text(source);
+        let age = text.starts_with("age-encryption.org/") || text.starts_with("-----BEGIN AGE");
+        if age || text.starts_with("$ANSIBLE_VAULT;") {
+            let message = "encrypted files of variables are not supported by this version";
+            self.diagnostics.push(Diagnostic::error("unsupported", message).at(name.span, ""));
+            return None;
+        }
+        let before = self.diagnostics.len();
+        let node = yaml::parse_one(self.sources, source, self.diagnostics);
+        let label = path.display().to_string();
+        match node {
+            Some(node) if !node.is_null() => match node.entries() {
+                Some(entries) => {
+                    let variables = variables(entries, self.diagnostics);
+                    Some(Arc::new(Layer { label, variables }))
+                }
+                None => {
+                    let message =
+                        format!("a file of variables is a mapping, not {}", node.describe());
+                    let diagnostic = Diagnostic::error("wrong-type", message).at(node.span, "");
+                    self.diagnostics.push(diagnostic);
+                    None
+                }
+            },
+            // An empty file of variables has none.
+            _ if self.diagnostics.len() == before => {
+                Some(Arc::new(Layer { label, variables: indexmap::IndexMap::new() }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The includes of a play or of an included file: a name, or a list of names and mappings.
+    pub fn includes(
+        &mut self,
+        value: &Node,
+        file: &Arc<StateFile>,
+        gathered: &mut Gathered,
+    ) -> Vec<Item> {
+        let mut items = Vec::new();
+        for one in value.items().unwrap_or(std::slice::from_ref(value)) {
+            let include = match one.entries() {
+                Some(entries) => {
+                    let Some(name) = one.get("file") else {
+                        let message = "an include names its `file`";
+                        let diagnostic = Diagnostic::error("missing-argument", message);
+                        self.diagnostics.push(diagnostic.at(one.span, ""));
+                        continue;
+                    };
+                    self.include(name, entries, file, gathered)
+                }
+                None => self.include(one, &[], file, gathered),
+            };
+            items.push(Item::Include(include));
+        }
+        items
+    }
+
+    /// An include: the file (or files) named, and what stands beside the name.
+    fn include(
+        &mut self,
+        names: &Node,
+        beside: &[(Node, Node)],
+        file: &Arc<StateFile>,
+        gathered: &mut Gathered,
+    ) -> Include {
+        let mut include = Include {
+            items: Vec::new(),
+            vars: None,
+            when: None,
+            tags: None,
+            looped: None,
+            loop_var: None,
+        };
+        for (key, value) in beside {
+            let name = key.as_text().unwrap_or_default();
+            match name {
+                "file" | "name" => {}
+                "vars" => include.vars = layer(name, value, file, self.diagnostics),
+                "when" => include.when = Some(value.clone()),
+                "tags" => include.tags = Some(value.clone()),
+                "loop" => include.looped = Some(value.clone()),
+                "loop_var" => include.loop_var = Some(value.clone()),
+                _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE_KEYS)),
+            }
+        }
+        for name in names.items().unwrap_or(std::slice::from_ref(names)) {
+            let Some(path) = self.find(name, file) else {
+                gathered.broken.push(String::new());
+                continue;
+            };
+            let Some(node) = self.enter(&path, Some(name.span)) else {
+                gathered.broken.push(String::new());
+                continue;
+            };
+            let included = Arc::new(StateFile { path, includer: Some(file.clone()) });
+            include.items.extend(self.included(&node, &included, gathered));
+            self.leave();
+        }
+        include
+    }
+
+    /// The states of an included file; its defaults go to the play.
+    fn included(
+        &mut self,
+        node: &Node,
+        file: &Arc<StateFile>,
+        gathered: &mut Gathered,
+    ) -> Vec<Item> {
+        let Some(entries) = node.entries() else {
+            let message = format!("an included file is a mapping, not {}", node.describe());
+            let help = "it has `states`, and `defaults` if it needs them; plays are included by \
+                        `- include:` beside other plays";
+            self.diagnostics
+                .push(Diagnostic::error("wrong-type", message).at(node.span, "").help(help));
+            return Vec::new();
+        };
+        let mut before = Vec::new();
+        let mut states = Vec::new();
+        let mut defaults = None;
+        for (key, value) in entries {
+            let name = key.as_text().unwrap_or_default();
+            if value.is_null() && FILE_KEYS.contains(&name) {
+                continue;
+            }
+            match name {
+                "name" => {}
+                "defaults" => defaults = layer(name, value, file, self.diagnostics),
+                "include" => before = self.includes(value, file, gathered),
+                "states" => states = self.states(value, file, gathered),
+                "hosts" => {
+                    let message = "an included file has no `hosts`: they are the play's";
+                    let diagnostic = Diagnostic::error("included-hosts", message).at(key.span, "");
+                    self.diagnostics.push(diagnostic.help(
+                        "`- include:` beside other plays, in the list of them, includes a whole play",
+                    ));
+                }
+                _ => self.diagnostics.push(unknown_key(
+                    name,
+                    key.span,
+                    "an included file",
+                    FILE_KEYS,
+                )),
+            }
+        }
+        gathered.defaults.extend(defaults);
+        before.extend(states);
+        before
+    }
+
+    /// A list of states, and includes among them.
+    pub fn states(
+        &mut self,
+        value: &Node,
+        file: &Arc<StateFile>,
+        gathered: &mut Gathered,
+    ) -> Vec<Item> {
+        let items = match &value.kind {
+            Kind::Sequence(items) => items,
+            _ => {
+                let message = format!("`states` takes a list of states, not {}", value.describe());
+                let label =
+                    if value.entries().is_some() { "put `- ` before each state" } else { "" };
+                self.diagnostics
+                    .push(Diagnostic::error("wrong-type", message).at(value.span, label));
+                gathered.broken.push(String::new());
+                return Vec::new();
+            }
+        };
+        let mut read = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            if let Some((names, beside)) = include_state(item) {
+                match (names.entries(), names.get("file")) {
+                    (Some(inner), Some(name)) => {
+                        let beside = [beside, inner.to_vec()].concat();
+                        let include = self.include(name, &beside, file, gathered);
+                        read.push(Item::Include(include));
+                    }
+                    (Some(_), None) => read.extend(self.includes(names, file, gathered)),
+                    (None, _) => {
+                        let include = self.include(names, &beside, file, gathered);
+                        read.push(Item::Include(include));
+                    }
+                }
+                continue;
+            }
+            match State::read(item, file, self.sources, self.diagnostics) {
+                Ok(state) => read.push(Item::State(Box::new(state))),
+                Err(broken) => gathered.broken.push(broken.0),
+            }
+        }
+        read
+    }
+}
+
+/// The files of an include that stands as a state, and what stands beside it.
+fn include_state(item: &Node) -> Option<(&Node, Vec<(Node, Node)>)> {
+    let entries = item.entries()?;
+    let first = entries.iter().find(|(key, _)| {
+        key.as_text().is_some_and(|name| name == "include" || kind::spec(name).is_some())
+    });
+    let (key, names) = first.filter(|(key, _)| key.as_text() == Some("include"))?;
+    let beside = entries.iter().filter(|(other, _)| other.span != key.span).cloned().collect();
+    Some((names, beside))
+}

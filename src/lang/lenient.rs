@@ -1,0 +1,261 @@
+//! `a.b.c | default(x)` and `a.b.c is defined` hold in Ansible whichever part is missing, while
+//! everywhere else a missing part is an error. Jinja knows only one rule for both, so such chains
+//! are written as `((a|default({})).b|default({})).c` before they are compiled.
+
+use std::ops::Range;
+
+/// A template with its lenient chains written out, and where its pieces came from.
+pub(super) struct Lenient {
+    /// What is compiled.
+    pub text: String,
+    /// Start in `text`, start in the original, length; in order.
+    pieces: Vec<(usize, usize, usize)>,
+}
+
+impl Lenient {
+    pub(super) fn new(original: &str) -> Self {
+        let mut lenient = Self { text: String::with_capacity(original.len()), pieces: Vec::new() };
+        let mut copied = 0;
+        for chain in chains(original) {
+            lenient.copy(original, copied..chain.root.start);
+            lenient.text.push_str(&"(".repeat(chain.accessors.len()));
+            lenient.copy(original, chain.root.clone());
+            copied = chain.root.end;
+            for accessor in chain.accessors {
+                lenient.text.push_str("|default({}))");
+                copied = accessor.end;
+                lenient.copy(original, accessor);
+            }
+        }
+        lenient.copy(original, copied..original.len());
+        lenient
+    }
+
+    fn copy(&mut self, original: &str, range: Range<usize>) {
+        self.pieces.push((self.text.len(), range.start, range.len()));
+        self.text.push_str(&original[range]);
+    }
+
+    /// Where a byte of the compiled text stands in the original.
+    pub(super) fn original(&self, at: usize) -> usize {
+        let after = self.pieces.partition_point(|(start, _, _)| *start <= at);
+        match after.checked_sub(1).and_then(|index| self.pieces.get(index)) {
+            Some((start, original, length)) => original + (at - start).min(*length),
+            None => 0,
+        }
+    }
+}
+
+/// One past the `}}` that closes an expression whose inside begins at `from`.
+pub(super) fn expression_end(text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut depth = 0_usize;
+    let mut at = from;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\'' | b'"' => {
+                at = string_end(bytes, at);
+                continue;
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b'}' if depth == 0 => {
+                return (bytes.get(at + 1) == Some(&b'}')).then_some(at + 2);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A chain of accesses that may be missing anywhere.
+struct Chain {
+    root: Range<usize>,
+    accessors: Vec<Range<usize>>,
+}
+
+fn chains(text: &str) -> Vec<Chain> {
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(open) = text[at..].find('{').map(|offset| at + offset) {
+        at = match bytes.get(open + 1) {
+            Some(b'{') => inside(bytes, open + 2, b'}', &mut found),
+            Some(b'%') if is_raw(text, open) => {
+                text[open..].find("endraw").map_or(text.len(), |end| open + end)
+            }
+            Some(b'%') => inside(bytes, open + 2, b'%', &mut found),
+            Some(b'#') => text[open..].find("#}").map_or(text.len(), |end| open + end + 2),
+            _ => open + 1,
+        };
+    }
+    found
+}
+
+fn is_raw(text: &str, open: usize) -> bool {
+    let tag = text[open + 2..].trim_start_matches(['-', '+']).trim_start();
+    tag.strip_prefix("raw").is_some_and(|rest| !rest.starts_with(is_word_character))
+}
+
+fn is_word_character(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Collects the chains of one `{{ … }}` or `{% … %}`; gives where it ends.
+fn inside(bytes: &[u8], from: usize, closing: u8, found: &mut Vec<Chain>) -> usize {
+    let mut depth = 0_usize;
+    let mut at = from;
+    // The last character that was no blank: names after these are not the start of a chain.
+    let mut before = b' ';
+    while let Some(&byte) = bytes.get(at) {
+        if byte == closing && bytes.get(at + 1) == Some(&b'}') && depth == 0 {
+            return at + 2;
+        }
+        match byte {
+            b'\'' | b'"' => at = string_end(bytes, at),
+            _ if is_word(byte) => {
+                let (root, accessors, end) = chain(bytes, at);
+                at = end;
+                let starts = !matches!(before, b'.' | b'|') && !byte.is_ascii_digit();
+                if starts && !accessors.is_empty() && is_lenient(bytes, end) {
+                    found.push(Chain { root, accessors });
+                }
+            }
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                at += 1;
+            }
+            b')' | b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                at += 1;
+            }
+            _ => at += 1,
+        }
+        if !byte.is_ascii_whitespace() {
+            before = byte;
+        }
+    }
+    at
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+fn word_end(bytes: &[u8], from: usize) -> usize {
+    from + bytes[from..].iter().take_while(|byte| is_word(**byte)).count()
+}
+
+fn blank_end(bytes: &[u8], from: usize) -> usize {
+    from + bytes[from..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// One past the quote that closes the string that begins at `from`.
+fn string_end(bytes: &[u8], from: usize) -> usize {
+    let quote = bytes[from];
+    let mut at = from + 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            _ if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// A name and the plain accesses after it: `.name`, `['text']`, `[1]`, `[name]`.
+fn chain(bytes: &[u8], from: usize) -> (Range<usize>, Vec<Range<usize>>, usize) {
+    let root = from..word_end(bytes, from);
+    let mut accessors = Vec::new();
+    let mut at = root.end;
+    loop {
+        let end = match bytes.get(at) {
+            Some(b'.') if bytes.get(at + 1).is_some_and(|byte| is_word(*byte)) => {
+                word_end(bytes, at + 1)
+            }
+            Some(b'[') => {
+                let inner = match bytes.get(at + 1) {
+                    Some(b'\'' | b'"') => string_end(bytes, at + 1),
+                    Some(byte) if is_word(*byte) => word_end(bytes, at + 1),
+                    _ => break,
+                };
+                if bytes.get(inner) != Some(&b']') {
+                    break;
+                }
+                inner + 1
+            }
+            _ => break,
+        };
+        accessors.push(at..end);
+        at = end;
+    }
+    (root, accessors, at)
+}
+
+/// Whether what follows a chain asks for it to be lenient.
+fn is_lenient(bytes: &[u8], from: usize) -> bool {
+    let at = blank_end(bytes, from);
+    if bytes.get(at) == Some(&b'|') {
+        let name = blank_end(bytes, at + 1);
+        return matches!(&bytes[name..word_end(bytes, name)], b"default" | b"d");
+    }
+    let mut words = [b"".as_slice(); 3];
+    let mut next = at;
+    for word in &mut words {
+        let start = blank_end(bytes, next);
+        next = word_end(bytes, start);
+        *word = &bytes[start..next];
+    }
+    matches!(
+        words,
+        [b"is", b"defined" | b"undefined", _] | [b"is", b"not", b"defined" | b"undefined"]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_before_default_and_defined_are_lenient_and_others_are_not() {
+        let cases = [
+            ("{{ a.b | default(1) }}", "{{ (a|default({})).b | default(1) }}"),
+            ("{{ a.b['c'].d|d }}", "{{ (((a|default({})).b|default({}))['c']|default({})).d|d }}"),
+            ("{% if a.b is not defined %}", "{% if (a|default({})).b is not defined %}"),
+            ("{{ a.b }} a.b | default", "{{ a.b }} a.b | default"),
+            ("{{ 'a.b | default' }}", "{{ 'a.b | default' }}"),
+            ("{{ a | default(b.c | d) }}", "{{ a | default((b|default({})).c | d) }}"),
+            ("{{ f(x).a.b | default }}", "{{ f(x).a.b | default }}"),
+            ("{{ a.get('b') | default }}", "{{ a.get('b') | default }}"),
+            ("{% raw %}{{ a.b | d }}{% endraw %}", "{% raw %}{{ a.b | d }}{% endraw %}"),
+        ];
+        for (original, expected) in cases {
+            assert_eq!(Lenient::new(original).text, expected);
+        }
+    }
+
+    #[test]
+    fn places_are_found_back() {
+        let original = "{{ a.b | default(nope) }}";
+        let lenient = Lenient::new(original);
+        let at = lenient.text.find("nope").unwrap();
+        assert_eq!(lenient.original(at), original.find("nope").unwrap());
+        let at = lenient.text.find('a').unwrap();
+        assert_eq!(lenient.original(at), 3);
+    }
+
+    #[test]
+    fn an_expression_ends_at_its_own_braces() {
+        let cases = [
+            ("{{ a }}", Some(7)),
+            ("{{ {'a': {}} }}", Some(15)),
+            ("{{ '}}' }} x", Some(10)),
+            ("{{ a }", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expression_end(text, 2), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,596 @@
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use indexmap::IndexMap;
+use minijinja::value::{Enumerator, Object, ValueKind};
+use minijinja::{Error, ErrorKind, Value};
+use serde_json::{Map, Value as Json};
+
+use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
+use super::lenient::expression_end;
+use super::template::{Form, Templates, is_template};
+use super::value::{self, captured, describe_json, mark_outside, mark_unknown, unknown, watched};
+use super::yaml::{Kind, Node, Resolved, Scalar, Style};
+use crate::diagnostic::{Diagnostic, Span};
+
+/// What `omit` evaluates to: an argument with this value counts as not given.
+pub const OMIT: &str = "__converge_omit__9e1a7c55";
+
+/// Deepest nesting of variables whose values use other variables.
+const DEPTH_LIMIT: usize = 50;
+
+/// One layer of variables. The values are not evaluated: templates in them are evaluated where
+/// they are used, as in Ansible.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// Where they come from, for people.
+    pub label: String,
+    /// Each variable with the place of its value.
+    pub variables: IndexMap<Arc<str>, Node>,
+}
+
+/// What is known of a host itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Facts {
+    /// It has been asked.
+    Known(Json),
+    /// There has been no connection so far.
+    Unknown,
+}
+
+/// The value of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evaluated {
+    /// This.
+    Known(Json),
+    /// It needs facts that are not known yet.
+    Unknown,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// It needs facts that are not known yet.
+    Unknown,
+}
+
+/// What a template file gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rendered {
+    /// This text.
+    Known(String),
+    /// It needs facts that are not known yet.
+    Unknown,
+}
+
+/// What names mean at one place for one host; cheap to clone.
+///
+/// From high to low: values added by [`Scope::with_value`], facts, magic variables, layers from the
+/// last to the first. A name's value is evaluated when it is first used, and kept.
+#[derive(Clone)]
+pub struct Scope {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels: Vec<_> = self.inner.layers.iter().map(|layer| &layer.label).collect();
+        formatter.debug_struct("Scope").field("layers", &labels).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    templates: Arc<Templates>,
+    layers: Vec<Arc<Layer>>,
+    magic: Arc<BTreeMap<String, Value>>,
+    facts: Option<Value>,
+    items: BTreeMap<Arc<str>, Value>,
+    cache: Mutex<HashMap<Arc<str>, Cached>>,
+}
+
+#[derive(Clone)]
+struct Cached {
+    outcome: Outcome,
+    /// Whether data from outside of the project is in it.
+    outside: bool,
+}
+
+#[derive(Clone)]
+enum Outcome {
+    Known(Value),
+    Unknown,
+    Failed(Arc<Diagnostic>),
+}
+
+impl Scope {
+    /// A scope of layers (lowest first), magic variables (`host`, `groups`, `inventory_hostname`, …;
+    /// plain data, see [`super::value_of`]) and facts.
+    pub fn new(
+        templates: Arc<Templates>,
+        layers: Vec<Arc<Layer>>,
+        magic: BTreeMap<String, Value>,
+        facts: Facts,
+    ) -> Self {
+        let facts = match facts {
+            Facts::Known(facts) => Some(value::value_of(&facts)),
+            Facts::Unknown => None,
+        };
+        let (magic, items) = (Arc::new(magic), BTreeMap::new());
+        let cache = Mutex::default();
+        Self { inner: Arc::new(Inner { templates, layers, magic, facts, items, cache }) }
+    }
+
+    /// The same with a further layer on top.
+    #[must_use]
+    pub fn with_layer(&self, layer: Arc<Layer>) -> Self {
+        let mut inner = self.inner.renewed();
+        inner.layers.push(layer);
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same with a value that goes before everything else, for example the item of a loop. It
+    /// is plain data: templates in it are not evaluated, and it never reaches `lookup('pipe')`.
+    #[must_use]
+    pub fn with_value(&self, name: &str, value: Json) -> Self {
+        let mut inner = self.inner.renewed();
+        inner.items.insert(Arc::from(name), value::value_of(&value));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A whole tree with its templates evaluated. A scalar that is exactly one expression has that
+    /// expression's type; keys of mappings are taken as they are.
+    pub fn evaluate(&self, node: &Node) -> Result<Evaluated, Diagnostic> {
+        Ok(evaluated(self.inner.json(node)?))
+    }
+
+    /// The value of an expression, given without braces (`loop: users`) or as a template; whatever
+    /// is no text is evaluated as by [`Scope::evaluate`].
+    pub fn expression(&self, node: &Node) -> Result<Evaluated, Diagnostic> {
+        match &node.kind {
+            Kind::Scalar(scalar) if is_expression(scalar) => {
+                Ok(evaluated(self.inner.bare(&scalar.text, node)?))
+            }
+            _ => self.evaluate(node),
+        }
+    }
+
+    /// Whether a `when` holds: an expression, a boolean, or a list of which all must hold (the
+    /// first one that does not ends it).
+    pub fn condition(&self, node: &Node) -> Result<Truth, Diagnostic> {
+        let Some(items) = node.items() else { return self.one_condition(node) };
+        let mut truth = Truth::True;
+        for item in items {
+            match (self.condition(item), truth) {
+                (Ok(Truth::False), _) => return Ok(Truth::False),
+                (Ok(Truth::Unknown), _) => truth = Truth::Unknown,
+                (Ok(Truth::True), _) => {}
+                // What is not known yet may be what guards this one.
+                (Err(diagnostic), Truth::Unknown) if diagnostic.code == UNDEFINED => {}
+                (Err(diagnostic), _) => return Err(diagnostic),
+            }
+        }
+        Ok(truth)
+    }
+
+    fn one_condition(&self, node: &Node) -> Result<Truth, Diagnostic> {
+        let value = match &node.kind {
+            Kind::Scalar(scalar) if is_expression(scalar) => match as_boolean(&scalar.text) {
+                Some(boolean) => Some(Json::Bool(boolean)),
+                None => self.inner.bare(&scalar.text, node)?,
+            },
+            _ => self.inner.json(node)?,
+        };
+        let Some(value) = value else { return Ok(Truth::Unknown) };
+        // Braces with something around them make text, which is never what was meant.
+        let pasted = node
+            .as_text()
+            .is_some_and(|text| is_template(text) && Form::of_scalar(text) == Form::Text);
+        let holds = match &value {
+            // An empty `when:` asks for nothing.
+            Json::Null => node.is_null(),
+            Json::Bool(boolean) => *boolean,
+            Json::Number(number) => number.as_f64() != Some(0.0),
+            Json::String(text) => match as_boolean(text) {
+                Some(boolean) => boolean,
+                None if pasted => {
+                    let message = "a condition has to be an expression, and this gives a text";
+                    return Err(Diagnostic::error("condition", message)
+                        .at(node.span, "")
+                        .help("write it without braces: `when: port == 80`"));
+                }
+                None => !text.is_empty(),
+            },
+            Json::Array(items) => !items.is_empty(),
+            Json::Object(_) if node.entries().is_some() => {
+                let message = format!(
+                    "a condition has to be an expression or a list of them, not {}",
+                    describe_json(&value)
+                );
+                return Err(Diagnostic::error("condition", message).at(node.span, ""));
+            }
+            Json::Object(entries) => !entries.is_empty(),
+        };
+        Ok(if holds { Truth::True } else { Truth::False })
+    }
+
+    /// Renders a template file that was found already; `mention` is where the project names it.
+    pub fn render_file(&self, path: &Path, mention: Span) -> Result<Rendered, Diagnostic> {
+        let unreadable = |why: &str| {
+            let message = format!("the template `{}` cannot be read: {why}", path.display());
+            Diagnostic::error("unreadable-file", message).at(mention, "")
+        };
+        let name = path.to_str().ok_or_else(|| unreadable("its name is not UTF-8"))?;
+        self.inner.templates.read(path).map_err(|why| unreadable(&why))?;
+        Ok(match self.inner.run(Form::File, name, Site::File(mention))? {
+            Some(Json::String(text)) => Rendered::Known(text),
+            Some(other) => Rendered::Known(other.to_string()),
+            None => Rendered::Unknown,
+        })
+    }
+
+    /// Whether a name means something here.
+    pub fn defined(&self, name: &str) -> bool {
+        self.inner.is_defined(name)
+    }
+}
+
+fn evaluated(value: Option<Json>) -> Evaluated {
+    value.map_or(Evaluated::Unknown, Evaluated::Known)
+}
+
+/// Whether a scalar is to be read as an expression: text without braces.
+fn is_expression(scalar: &Scalar) -> bool {
+    !is_template(&scalar.text) && matches!(scalar.resolve(), Resolved::Text(_))
+}
+
+/// Words that are taken for booleans where one is expected.
+fn as_boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+impl Inner {
+    /// The same with nothing evaluated so far.
+    fn renewed(&self) -> Self {
+        Self {
+            templates: self.templates.clone(),
+            layers: self.layers.clone(),
+            magic: self.magic.clone(),
+            facts: self.facts.clone(),
+            items: self.items.clone(),
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The value of a node; none if it is not known yet.
+    fn json(self: &Arc<Self>, node: &Node) -> Result<Option<Json>, Diagnostic> {
+        match &node.kind {
+            Kind::Scalar(scalar) => self.scalar(scalar, node),
+            Kind::Sequence(items) => {
+                let mut values = Some(Vec::with_capacity(items.len()));
+                for item in items.iter() {
+                    match (self.json(item)?, &mut values) {
+                        (Some(value), Some(values)) => values.push(value),
+                        _ => values = None,
+                    }
+                }
+                Ok(values.map(Json::Array))
+            }
+            Kind::Mapping(entries) => {
+                let mut values = Some(Map::new());
+                for (key, value) in entries.iter() {
+                    let key = key.as_text().unwrap_or_default();
+                    match (self.json(value)?, &mut values) {
+                        (Some(value), Some(values)) => {
+                            values.insert(key.to_owned(), value);
+                        }
+                        _ => values = None,
+                    }
+                }
+                Ok(values.map(Json::Object))
+            }
+        }
+    }
+
+    fn scalar(self: &Arc<Self>, scalar: &Scalar, node: &Node) -> Result<Option<Json>, Diagnostic> {
+        match scalar.tag.as_deref() {
+            None | Some("str") => {}
+            // Ansible's mark for text that only looks like a template.
+            Some("unsafe") => return Ok(Some(Json::String(scalar.text.to_string()))),
+            Some("int" | "float" | "bool" | "null") => {
+                let plain = Scalar { style: Style::Plain, tag: None, text: scalar.text.clone() };
+                return Ok(Some(resolved(plain.resolve())));
+            }
+            Some(tag) => {
+                let message = format!("the tag `!{tag}` is not understood here");
+                return Err(Diagnostic::error("unknown-tag", message).at(node.span, ""));
+            }
+        }
+        if !is_template(&scalar.text) {
+            return Ok(Some(resolved(scalar.resolve())));
+        }
+        let form = Form::of_scalar(&scalar.text);
+        let value = self.run(form, &scalar.text, Site::Scalar(node))?;
+        // The line end after a lone expression in a block scalar belongs to text only.
+        let line_end = &scalar.text[scalar.text.trim_end().len()..];
+        Ok(match value {
+            Some(Json::String(text)) if form == Form::Braced => Some(Json::String(text + line_end)),
+            other => other,
+        })
+    }
+
+    /// The value of an expression without braces.
+    fn bare(self: &Arc<Self>, text: &str, node: &Node) -> Result<Option<Json>, Diagnostic> {
+        let (wrapped, _) = Form::Bare.wrapped(text);
+        if expression_end(&wrapped, 2).is_some_and(|end| end != wrapped.len()) {
+            let message = "this is not one expression: it has a `}}` in it";
+            return Err(Diagnostic::error("template-syntax", message).at(node.span, ""));
+        }
+        self.run(Form::Bare, text, Site::Scalar(node))
+    }
+
+    fn run(
+        self: &Arc<Self>,
+        form: Form,
+        text: &str,
+        site: Site<'_>,
+    ) -> Result<Option<Json>, Diagnostic> {
+        let explain = |error: &Error| {
+            let fault = Fault { templates: &self.templates, names: self, site };
+            watched(|| fault.explain(error)).0
+        };
+        let template = self.templates.environment().get_template(&form.name(text));
+        let template = template.map_err(|error| explain(&error))?;
+        drop(captured());
+        let (result, marks) = watched(|| template.render(Value::from_object(Root(self.clone()))));
+        let value = captured();
+        match result {
+            Ok(_) if marks.unknown => Ok(None),
+            Ok(output) => Ok(Some(match form {
+                Form::Braced | Form::Bare => value.unwrap_or(Json::Null),
+                _ => Json::String(output),
+            })),
+            Err(error) if marks.unknown && !is_certain(&error, |name| self.is_defined(name)) => {
+                Ok(None)
+            }
+            Err(error) => Err(explain(&error)),
+        }
+    }
+
+    fn is_defined(&self, name: &str) -> bool {
+        is_facts(name)
+            || self.items.contains_key(name)
+            || self.magic.contains_key(name)
+            || self.layers.iter().any(|layer| layer.variables.contains_key(name))
+    }
+
+    /// What a template sees under a name.
+    fn lookup(self: &Arc<Self>, name: &str) -> Option<Value> {
+        if let Some(item) = self.items.get(name) {
+            mark_outside();
+            return Some(item.clone());
+        }
+        if is_facts(name) {
+            mark_outside();
+            return Some(self.facts.clone().unwrap_or_else(unknown));
+        }
+        if let Some(value) = self.magic.get(name) {
+            if name == "hostvars" {
+                mark_outside();
+            }
+            return Some(value.clone());
+        }
+        let cached = self.variable(name)?;
+        if cached.outside {
+            mark_outside();
+        }
+        match cached.outcome {
+            Outcome::Known(value) => Some(value),
+            Outcome::Unknown => {
+                mark_unknown();
+                Some(unknown())
+            }
+            // As in Ansible, what uses something undefined is undefined: `default` works on it.
+            Outcome::Failed(diagnostic) if diagnostic.code == UNDEFINED => None,
+            Outcome::Failed(diagnostic) => {
+                let diagnostic = Diagnostic::clone(&diagnostic);
+                let error = Error::new(ErrorKind::InvalidOperation, diagnostic.message.clone());
+                Some(Value::from(error.with_source(Carried(diagnostic))))
+            }
+        }
+    }
+
+    /// A variable of the layers, evaluated once.
+    fn variable(self: &Arc<Self>, name: &str) -> Option<Cached> {
+        let (name, node) =
+            self.layers.iter().rev().find_map(|layer| layer.variables.get_key_value(name))?;
+        if let Some(cached) = self.cached(name) {
+            return Some(cached);
+        }
+        // What fails here is part of a chain that is being evaluated: its ends keep the error.
+        let entered = match Entered::new(Arc::as_ptr(self) as usize, name, node.span) {
+            Ok(entered) => entered,
+            Err(diagnostic) => {
+                let outcome = Outcome::Failed(Arc::new(diagnostic));
+                return Some(Cached { outcome, outside: false });
+            }
+        };
+        let (result, marks) = watched(|| self.json(node));
+        drop(entered);
+        let outcome = match result {
+            Ok(Some(json)) => Outcome::Known(value::value_of(&json)),
+            Ok(None) => Outcome::Unknown,
+            Err(diagnostic) => Outcome::Failed(Arc::new(diagnostic)),
+        };
+        let cached = Cached { outcome, outside: marks.outside };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert(name.clone(), cached.clone());
+        Some(cached)
+    }
+
+    fn cached(&self, name: &str) -> Option<Cached> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn visible_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = vec![String::from("facts")];
+        names.extend(self.items.keys().map(|name| name.to_string()));
+        names.extend(self.magic.keys().cloned());
+        let variables = self.layers.iter().flat_map(|layer| layer.variables.keys());
+        names.extend(variables.map(|name| name.to_string()));
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn is_facts(name: &str) -> bool {
+    matches!(name, "facts" | "ansible_facts")
+}
+
+/// A scalar of the core schema as JSON.
+pub(super) fn resolved(value: Resolved) -> Json {
+    match value {
+        Resolved::Null => Json::Null,
+        Resolved::Boolean(value) => Json::Bool(value),
+        Resolved::Integer(value) => Json::from(value),
+        // JSON has no infinities: they stay the text that they were.
+        Resolved::Float(value) => serde_json::Number::from_f64(value)
+            .map_or_else(|| Json::String(value.to_string()), Json::Number),
+        Resolved::Text(text) => Json::String(text.to_string()),
+    }
+}
+
+impl Names for Arc<Inner> {
+    fn names(&self) -> Vec<String> {
+        self.visible_names()
+    }
+
+    fn value(&self, name: &str) -> Option<Value> {
+        self.lookup(name).filter(|value| value.kind() != ValueKind::Invalid)
+    }
+
+    fn undefined_because(&self, name: &str) -> Option<Diagnostic> {
+        if is_facts(name) || self.items.contains_key(name) || self.magic.contains_key(name) {
+            return None;
+        }
+        match self.cached(name)?.outcome {
+            Outcome::Failed(diagnostic) if diagnostic.code == UNDEFINED => {
+                Some(Diagnostic::clone(&diagnostic))
+            }
+            _ => None,
+        }
+    }
+}
+
+thread_local! {
+    /// The variables that are being evaluated on this thread, outermost first.
+    static ENTERED: RefCell<Vec<(usize, Arc<str>, Span)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A variable that is being evaluated, until it is dropped.
+struct Entered;
+
+impl Entered {
+    fn new(scope: usize, name: &Arc<str>, span: Span) -> Result<Self, Diagnostic> {
+        ENTERED.with_borrow_mut(|entered| {
+            let earlier =
+                entered.iter().position(|(other, known, _)| *other == scope && known == name);
+            if let Some(from) = earlier {
+                return Err(cycle(&entered[from..]));
+            }
+            if entered.len() >= DEPTH_LIMIT {
+                let message = format!("more than {DEPTH_LIMIT} variables need one another");
+                return Err(Diagnostic::error("variable-depth", message).at(span, ""));
+            }
+            entered.push((scope, name.clone(), span));
+            Ok(Self)
+        })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        ENTERED.with_borrow_mut(|entered| entered.pop());
+    }
+}
+
+fn cycle(members: &[(usize, Arc<str>, Span)]) -> Diagnostic {
+    let mut diagnostic = match members.first() {
+        Some((_, name, _)) => {
+            Diagnostic::error(CYCLE, format!("the variable `{name}` needs itself"))
+        }
+        None => Diagnostic::error(CYCLE, "a variable needs itself"),
+    };
+    let following = members.iter().cycle().skip(1);
+    for ((_, name, span), (_, next, _)) in members.iter().zip(following) {
+        diagnostic = diagnostic.at(*span, format!("`{name}` needs `{next}`"));
+    }
+    diagnostic
+}
+
+/// All names of a scope, as the template engine and `hostvars` see them.
+struct Root(Arc<Inner>);
+
+impl fmt::Debug for Root {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the variables of a host")
+    }
+}
+
+impl Object for Root {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.lookup(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.0.lookup(key)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.visible_names().into_iter().map(Value::from).collect())
+    }
+}
+
+/// `hostvars`: the scopes of all hosts by name. It is part of every scope, so it is made before
+/// them and filled afterwards.
+#[derive(Debug, Default)]
+pub struct HostVariables {
+    scopes: OnceLock<BTreeMap<String, Scope>>,
+}
+
+impl HostVariables {
+    /// The value for the magic variable `hostvars`.
+    pub fn value(self: &Arc<Self>) -> Value {
+        Value::from_dyn_object(self.clone())
+    }
+
+    /// Fills it; what comes later than the first is ignored.
+    pub fn fill(&self, scopes: BTreeMap<String, Scope>) {
+        let _ = self.scopes.set(scopes);
+    }
+}
+
+impl Object for HostVariables {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let scope = self.scopes.get()?.get(key.as_str()?)?;
+        Some(Value::from_object(Root(scope.inner.clone())))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let scopes = self.scopes.get();
+        Enumerator::Values(
+            scopes.into_iter().flatten().map(|(name, _)| Value::from(name)).collect(),
+        )
+    }
+}

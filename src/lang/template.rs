@@ -1,0 +1,253 @@
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+
+use super::lenient::{Lenient, expression_end};
+use super::lookup::Lookup;
+use super::{filters, value};
+use crate::diagnostic::{SourceId, Sources};
+
+/// Most instructions that one evaluation may take.
+const FUEL: u64 = 10_000_000;
+/// Largest template file, in bytes.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// What `lookup` may see of the machine that converge runs on.
+#[derive(Clone, Debug, Default)]
+pub struct LookupEnvironment {
+    /// Environment variables, for `env` and `pipe`.
+    pub variables: BTreeMap<String, String>,
+    /// The project's folder: where relative names begin, and what `file` may not leave when the
+    /// project is not trusted.
+    pub project: PathBuf,
+}
+
+/// All templates of a project: the Jinja environment, and what was read and compiled so far.
+/// Shared by all hosts.
+pub struct Templates {
+    environment: Environment<'static>,
+    sources: Arc<Sources>,
+    project: PathBuf,
+    files: Arc<Files>,
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Templates").field("project", &self.project).finish_non_exhaustive()
+    }
+}
+
+/// Template files by path, each read once.
+#[derive(Default)]
+pub(super) struct Files(Mutex<HashMap<PathBuf, (SourceId, Arc<str>)>>);
+
+/// What a compiled template is made from. The engine keeps compiled templates by name, so the name
+/// holds everything that they are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Text with templates in it; gives a string.
+    Text,
+    /// Exactly one `{{ … }}`; gives its value.
+    Braced,
+    /// An expression without braces; gives its value.
+    Bare,
+    /// A file; gives a string.
+    File,
+    /// A file that is not there.
+    Missing,
+}
+
+/// What an expression without braces is wrapped in.
+const BARE: (&str, &str) = ("{{ ", " }}");
+
+impl Form {
+    fn letter(self) -> char {
+        match self {
+            Self::Text => 't',
+            Self::Braced => 'e',
+            Self::Bare => 'b',
+            Self::File => 'f',
+            Self::Missing => 'm',
+        }
+    }
+
+    /// The name of a template of this form.
+    pub(super) fn name(self, text: &str) -> String {
+        format!("{}\0{text}", self.letter())
+    }
+
+    /// The form and text of a name.
+    pub(super) fn of(name: &str) -> Option<(Self, &str)> {
+        let (letter, text) = name.split_once('\0')?;
+        let all = [Self::Text, Self::Braced, Self::Bare, Self::File, Self::Missing];
+        let form = all.into_iter().find(|form| letter.chars().eq([form.letter()]))?;
+        Some((form, text))
+    }
+
+    /// How a scalar with templates is evaluated.
+    pub(super) fn of_scalar(text: &str) -> Self {
+        if text.starts_with("{{") && expression_end(text, 2) == Some(text.trim_end().len()) {
+            Self::Braced
+        } else {
+            Self::Text
+        }
+    }
+
+    /// What the engine is given, and how far the text's first byte is from its own.
+    pub(super) fn wrapped(self, text: &str) -> (Cow<'_, str>, usize) {
+        match self {
+            Self::Bare => (Cow::Owned(format!("{}{text}{}", BARE.0, BARE.1)), BARE.0.len()),
+            _ => (Cow::Borrowed(text), 0),
+        }
+    }
+}
+
+/// Whether a scalar's text has templates in it.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%") || text.contains("{#")
+}
+
+impl Templates {
+    /// The templates of the project in `lookup.project`. With `untrusted`, nothing that the project
+    /// says is run or read outside of its folder.
+    pub fn new(sources: Arc<Sources>, untrusted: bool, lookup: LookupEnvironment) -> Self {
+        let project = lookup.project.clone();
+        let files = Arc::new(Files::default());
+        let mut environment = Environment::new();
+        environment.set_debug(true);
+        environment.set_fuel(Some(FUEL));
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
+        if let Ok(syntax) = syntax {
+            environment.set_syntax(syntax);
+        }
+        environment.set_formatter(|output, state, one| {
+            if matches!(Form::of(state.name()), Some((Form::Braced | Form::Bare, _))) {
+                value::capture(value::json_of(one)?);
+                return Ok(());
+            }
+            // Functions and the like have no text that anybody wants.
+            if one.kind() == ValueKind::Plain {
+                value::json_of(one)?;
+            }
+            output.write_fmt(format_args!("{one}")).map_err(Error::from)
+        });
+        let loaded = files.clone();
+        environment.set_loader(move |name| Ok(source_of(&loaded, name)));
+        let reading = (files.clone(), sources.clone(), project.clone());
+        environment.set_path_join_callback(move |name, parent| {
+            let (files, sources, project) = &reading;
+            let found = locate(name, parent, project, untrusted)
+                .filter(|path| files.read(path, sources, project).is_ok());
+            Cow::Owned(match found {
+                Some(path) => Form::File.name(&path.to_string_lossy()),
+                None => Form::Missing.name(name),
+            })
+        });
+        filters::register(&mut environment);
+        let lookup = Value::from_object(Lookup::new(lookup, untrusted));
+        environment.add_global("lookup", lookup);
+        environment.add_global("omit", super::scope::OMIT);
+        environment.remove_global("debug");
+        Self { environment, sources, project, files }
+    }
+
+    pub(super) fn environment(&self) -> &Environment<'static> {
+        &self.environment
+    }
+
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Reads a template file, once.
+    pub(super) fn read(&self, path: &Path) -> Result<(SourceId, Arc<str>), String> {
+        self.files.read(path, &self.sources, &self.project)
+    }
+
+    /// A file that was read before.
+    pub(super) fn file(&self, path: &str) -> Option<(SourceId, Arc<str>)> {
+        self.files.get(Path::new(path))
+    }
+}
+
+impl Files {
+    fn get(&self, path: &Path) -> Option<(SourceId, Arc<str>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+        sources: &Sources,
+        project: &Path,
+    ) -> Result<(SourceId, Arc<str>), String> {
+        if let Some(known) = self.get(path) {
+            return Ok(known);
+        }
+        let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return Err(String::from("it is not a file"));
+        }
+        if metadata.len() > FILE_LIMIT {
+            return Err(format!("it is larger than {} MiB", FILE_LIMIT >> 20));
+        }
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|_| String::from("it is not UTF-8 text"))?;
+        let text: Arc<str> = Arc::from(text);
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have read it meanwhile: one file is one source.
+        let known = files.entry(path.to_owned()).or_insert_with(|| {
+            let name = path.strip_prefix(project).unwrap_or(path);
+            (sources.add(name.to_string_lossy(), text.clone()), text)
+        });
+        Ok(known.clone())
+    }
+}
+
+fn source_of(files: &Files, name: &str) -> Option<String> {
+    let (form, text) = Form::of(name)?;
+    match form {
+        Form::Missing => None,
+        Form::File => Some(Lenient::new(&files.get(Path::new(text))?.1).text),
+        Form::Text | Form::Braced | Form::Bare => Some(Lenient::new(&form.wrapped(text).0).text),
+    }
+}
+
+/// The file that `include`, `import` or `extends` means: beside the template that names it, or in
+/// a folder above it, up to the project's.
+fn locate(name: &str, parent: &str, project: &Path, untrusted: bool) -> Option<PathBuf> {
+    let climbs = Path::new(name).components().any(|part| part == Component::ParentDir);
+    if untrusted && (climbs || Path::new(name).is_absolute()) {
+        return None;
+    }
+    let beside = match Form::of(parent) {
+        Some((Form::File, path)) => Path::new(path).parent().unwrap_or(project),
+        _ => project,
+    };
+    beside
+        .ancestors()
+        .take_while(|folder| *folder == beside || folder.starts_with(project))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file() && (!untrusted || stays_inside(path, project)))
+}
+
+/// Whether a path, all links followed, is below the project's folder.
+pub(super) fn stays_inside(path: &Path, project: &Path) -> bool {
+    match (path.canonicalize(), project.canonicalize()) {
+        (Ok(path), Ok(project)) => path.starts_with(project),
+        _ => false,
+    }
+}
+
+/// The error that a missing or unreadable file is, for functions of templates.
+pub(super) fn unreadable(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("cannot read `{}`: {why}", path.display()))
+}

@@ -1,0 +1,155 @@
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::declaration::{Common, Declaration, Reference, Skipped};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::resource::ResourceId;
+
+/// A declaration with the arguments that it was made from.
+pub(super) struct Built {
+    /// The declaration.
+    pub declaration: Declaration,
+    /// As its kind's struct takes them, without the bulk of contents.
+    pub arguments: Map<String, Value>,
+}
+
+impl Built {
+    /// Whether it is known to apply, tags apart.
+    fn applies(&self) -> bool {
+        matches!(self.declaration.skipped, None | Some(Skipped::Tags))
+    }
+}
+
+/// Makes one of declarations that are equal, and says which differ although they are of one thing.
+///
+/// One whose `when` is false gives way to one that applies; nothing is said of those. Their `id`s
+/// come beside: a reference to one of them is satisfied.
+pub(super) fn unite(built: Vec<Built>, diagnostics: &mut Diagnostics) -> (Vec<Built>, Vec<String>) {
+    let mut united: Vec<Option<Built>> = Vec::with_capacity(built.len());
+    let mut places: HashMap<ResourceId, usize> = HashMap::with_capacity(built.len());
+    let mut hidden = Vec::new();
+    for one in built {
+        let place = places.entry(one.declaration.id.clone()).or_insert(united.len());
+        let Some(slot) = united.get_mut(*place) else {
+            united.push(Some(one));
+            continue;
+        };
+        match slot {
+            Some(first) if first.applies() && one.applies() => {
+                let differences = differences(first, &one);
+                if differences.is_empty() {
+                    join(&mut first.declaration, one.declaration);
+                } else {
+                    diagnostics.push(declared_twice(first, &one, &differences));
+                }
+            }
+            // It comes at the place that it has in the source.
+            Some(first) if one.applies() => {
+                hidden.extend(first.declaration.alias.take());
+                *slot = None;
+                *place = united.len();
+                united.push(Some(one));
+            }
+            _ => hidden.extend(one.declaration.alias),
+        }
+    }
+    (united.into_iter().flatten().collect(), hidden)
+}
+
+/// The names of all that differs; nothing where one of them is not known, or is wrong anyway.
+fn differences(first: &Built, second: &Built) -> Vec<String> {
+    let mut names = Vec::new();
+    let (one, other) = (&first.declaration, &second.declaration);
+    if let (Some(left), Some(right)) = (&one.declared, &other.declared)
+        && left != right
+    {
+        let keys = first.arguments.keys().chain(second.arguments.keys());
+        for key in keys {
+            if first.arguments.get(key) != second.arguments.get(key) && !names.contains(key) {
+                names.push(key.clone());
+            }
+        }
+        if names.is_empty() {
+            names.push("source".to_owned());
+        }
+    }
+    let (left, right) = (&one.common, &other.common);
+    let common = [
+        ("become_user", left.become_user != right.become_user),
+        ("unless", left.unless != right.unless),
+        ("onlyif", left.onlyif != right.onlyif),
+        ("environment", left.environment != right.environment),
+        ("environment_file", left.environment_file != right.environment_file),
+        ("retry", left.retry != right.retry),
+        ("timeout", left.timeout != right.timeout),
+        ("ignore_errors", left.ignore_errors != right.ignore_errors),
+        ("sensitive", left.sensitive != right.sensitive),
+        ("id", one.alias.is_some() && other.alias.is_some() && one.alias != other.alias),
+    ];
+    names.extend(common.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()));
+    names
+}
+
+fn declared_twice(first: &Built, second: &Built, differences: &[String]) -> Diagnostic {
+    let names: Vec<_> = differences.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("`{}` is declared twice, differently", second.declaration.id);
+    Diagnostic::error("declared-twice", message)
+        .at(second.declaration.key_span, format!("they differ in {}", names.join(", ")))
+        .at(first.declaration.key_span, "first here")
+}
+
+/// Joins an equal declaration into the first: their requisites and labels unite, and it is selected
+/// if either is.
+fn join(first: &mut Declaration, second: Declaration) {
+    let Common { require, onchanges, onfail, watch, restart_on, tags, .. } = second.common;
+    let common = &mut first.common;
+    add(&mut common.require, require);
+    add(&mut common.onchanges, onchanges);
+    add(&mut common.onfail, onfail);
+    add(&mut common.watch, watch);
+    add(&mut common.restart_on, restart_on);
+    common.tags.extend(tags);
+    common.tags.sort();
+    common.tags.dedup();
+    if second.skipped.is_none() {
+        first.skipped = None;
+    }
+    first.alias = first.alias.take().or(second.alias);
+    first.label = first.label.take().or(second.label);
+    first.declared = first.declared.take().or(second.declared);
+}
+
+fn add(references: &mut Vec<Reference>, more: Vec<Reference>) {
+    for reference in more {
+        if !references.iter().any(|known| known.text == reference.text) {
+            references.push(reference);
+        }
+    }
+}
+
+/// Says where a file is written whole and edited in parts: the two would undo each other.
+pub(super) fn check_overlaps(built: &[Built], diagnostics: &mut Diagnostics) {
+    let applying = || built.iter().filter(|one| one.applies());
+    let whole: HashMap<&str, &Built> = applying()
+        .filter(|one| one.declaration.spec.name == "file")
+        .filter(|one| one.arguments.get("replace") != Some(&Value::Bool(false)))
+        .map(|one| (one.declaration.key.as_str(), one))
+        .collect();
+    for edit in applying() {
+        let kind = edit.declaration.spec.name;
+        if !["line_in_file", "block_in_file", "ini"].contains(&kind) {
+            continue;
+        }
+        if let Some(file) = whole.get(edit.declaration.key.as_str()) {
+            let path = &edit.declaration.key;
+            let message = format!("`{kind}` edits {path}, which a `file` writes whole");
+            diagnostics.push(
+                Diagnostic::error("edited-and-written", message)
+                    .at(edit.declaration.key_span, "edited here")
+                    .at(file.declaration.key_span, "written here")
+                    .help("give the `file` `replace: false`, or put this into its content"),
+            );
+        }
+    }
+}

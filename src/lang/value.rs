@@ -1,0 +1,237 @@
+//! Template values as data: conversion from and to JSON, values that are not known yet, and what
+//! one evaluation leaves behind beside its result.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::{Error, ErrorKind, State, Value};
+use serde_json::{Map, Number, Value as Json};
+
+/// What an evaluation used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// Facts that are not known yet.
+    pub unknown: bool,
+    /// Data from outside of the project: facts, and items of loops.
+    pub outside: bool,
+}
+
+thread_local! {
+    /// An evaluation stays on one thread and the template engine gives its objects no context of
+    /// their own, so what they notice is left here; evaluations nest.
+    static MARKS: Cell<Marks> = const { Cell::new(Marks { unknown: false, outside: false }) };
+    static CAPTURED: RefCell<Option<Json>> = const { RefCell::new(None) };
+}
+
+/// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data.
+pub(super) fn watched<T>(run: impl FnOnce() -> T) -> (T, Marks) {
+    let before = MARKS.replace(Marks::default());
+    let result = run();
+    let marks = MARKS.get();
+    MARKS.set(Marks { unknown: before.unknown, outside: before.outside || marks.outside });
+    (result, marks)
+}
+
+/// Notes that the evaluation depends on facts that are not known.
+pub(super) fn mark_unknown() {
+    MARKS.set(Marks { unknown: true, ..MARKS.get() });
+}
+
+/// Notes that the evaluation uses data from outside of the project.
+pub(super) fn mark_outside() {
+    MARKS.set(Marks { outside: true, ..MARKS.get() });
+}
+
+/// Whether the evaluation has used data from outside of the project so far.
+pub(super) fn outside_used() -> bool {
+    MARKS.get().outside
+}
+
+/// Leaves the value of an expression for whoever runs it.
+pub(super) fn capture(value: Json) {
+    CAPTURED.replace(Some(value));
+}
+
+/// The value that the last expression left.
+pub(super) fn captured() -> Option<Json> {
+    CAPTURED.take()
+}
+
+/// A value that will be known with the facts; whatever is made of it is not known either.
+#[derive(Debug)]
+struct NotKnownYet;
+
+/// A value that will be known with the facts.
+pub fn unknown() -> Value {
+    Value::from_object(NotKnownYet)
+}
+
+fn is_unknown(value: &Value) -> bool {
+    value.downcast_object_ref::<NotKnownYet>().is_some()
+}
+
+impl Object for NotKnownYet {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, _key: &Value) -> Option<Value> {
+        mark_unknown();
+        Some(unknown())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        mark_unknown();
+        Enumerator::Empty
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        mark_unknown();
+        true
+    }
+
+    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, _: &[Value]) -> Result<Value, Error> {
+        mark_unknown();
+        Ok(unknown())
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut State<'_, '_>,
+        _: &str,
+        _: &[Value],
+    ) -> Result<Value, Error> {
+        mark_unknown();
+        Ok(unknown())
+    }
+
+    fn custom_cmp(self: &Arc<Self>, _other: &DynObject) -> Option<Ordering> {
+        mark_unknown();
+        Some(Ordering::Equal)
+    }
+
+    fn render(self: &Arc<Self>, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        mark_unknown();
+        Ok(())
+    }
+}
+
+/// Data as a template sees it; keys keep their order and strings are never templates again.
+pub fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => number
+            .as_i64()
+            .map(Value::from)
+            .or_else(|| number.as_u64().map(Value::from))
+            .unwrap_or_else(|| Value::from(number.as_f64().unwrap_or(f64::NAN))),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(value_of).collect(),
+        Json::Object(entries) => {
+            Value::from_pairs(entries.iter().map(|(key, value)| (key.as_str(), value_of(value))))
+        }
+    }
+}
+
+/// A template's value as data. A value that is not known marks the evaluation and gives null;
+/// what is no data (a function, something undefined) is an error.
+pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
+    if is_unknown(value) {
+        mark_unknown();
+        return Ok(Json::Null);
+    }
+    Ok(match value.kind() {
+        ValueKind::None => Json::Null,
+        ValueKind::Bool => Json::Bool(value.is_true()),
+        ValueKind::Number => Json::Number(number(value)?),
+        ValueKind::String => Json::String(value.as_str().unwrap_or_default().to_owned()),
+        ValueKind::Bytes => {
+            Json::String(String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned())
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items = value.try_iter()?.checked();
+            Json::Array(items.map(|item| json_of(&item?)).collect::<Result<_, Error>>()?)
+        }
+        ValueKind::Map => {
+            let mut entries = Map::new();
+            for key in value.try_iter()?.checked() {
+                let key = key?;
+                entries.insert(key.to_string(), json_of(&value.get_item(&key)?)?);
+            }
+            Json::Object(entries)
+        }
+        // Only iteration hands out the error that such a value holds.
+        ValueKind::Invalid => match Value::from(vec![value.clone()]).try_iter()?.checked().next() {
+            Some(Err(error)) => return Err(error),
+            _ => Json::Null,
+        },
+        ValueKind::Undefined => {
+            return Err(Error::new(ErrorKind::UndefinedError, "a part of the value is undefined"));
+        }
+        _ => {
+            let message = format!("{} is not data", describe(value));
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
+    })
+}
+
+fn number(value: &Value) -> Result<Number, Error> {
+    if value.is_integer() {
+        if let Some(integer) = value.as_i64() {
+            return Ok(Number::from(integer));
+        }
+        if let Ok(integer) = u64::try_from(value.clone()) {
+            return Ok(Number::from(integer));
+        }
+        let message = format!("the number {value} does not fit in 64 bits");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    Number::from_f64(f64::try_from(value.clone())?).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidOperation, format!("{value} is not a finite number"))
+    })
+}
+
+/// What a value is, in words for messages.
+pub(super) fn describe(value: &Value) -> &'static str {
+    match value.kind() {
+        ValueKind::Undefined => "something undefined",
+        ValueKind::None => "nothing",
+        ValueKind::Bool => "a boolean",
+        ValueKind::Number => "a number",
+        ValueKind::String | ValueKind::Bytes => "a string",
+        ValueKind::Seq | ValueKind::Iterable => "a list",
+        ValueKind::Map => "a mapping",
+        _ => "a function",
+    }
+}
+
+/// What JSON is, in words for messages.
+pub(super) fn describe_json(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "nothing",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "a mapping",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_survives_the_way_through_a_template() {
+        let json: Json = serde_json::from_str(
+            r#"{"z": 1, "a": [null, true, -3, 18446744073709551615, 1.5, "{{ x }}"], "m": {}}"#,
+        )
+        .unwrap();
+        let back = json_of(&value_of(&json)).unwrap();
+        assert_eq!(back.to_string(), json.to_string());
+    }
+}

@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use crate::graph::{self, Graph, PlayDeclarations};
+use crate::inventory::{Connection, Inventory, Pattern};
+use crate::lang::yaml::Node;
+use crate::lang::{
+    CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Play, Program,
+    Scope, Templates, value_of,
+};
+
+/// A state file and an inventory brought together: what is declared for which host.
+///
+/// Hosts are compiled twice: without facts, before any connection, so that whatever is wrong is
+/// said at once; and with the facts of each host.
+pub struct Compilation {
+    /// All texts that were read.
+    pub sources: Arc<Sources>,
+    /// The hosts.
+    pub inventory: Inventory,
+    /// The plays.
+    pub program: Program,
+    /// All contents that declarations name.
+    pub contents: Arc<ContentStore>,
+    templates: Arc<Templates>,
+    options: CompileOptions,
+    extra: Arc<Layer>,
+    /// The hosts of each play, in inventory order.
+    members: Vec<Vec<String>>,
+    /// All hosts that a play selects, in inventory order.
+    hosts: Vec<String>,
+}
+
+/// What is known of a host before it is connected to.
+#[derive(Clone, Debug, Default)]
+pub struct Outline {
+    /// Whether any state becomes another user.
+    pub becomes: bool,
+    /// The packages that are declared, for machines that have to have them at hand.
+    pub packages: Vec<String>,
+}
+
+impl Compilation {
+    /// Selects the hosts of each play. `limit` narrows them.
+    pub fn new(
+        sources: Arc<Sources>,
+        inventory: Inventory,
+        program: Program,
+        templates: Arc<Templates>,
+        options: CompileOptions,
+        limit: Option<&Pattern>,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let extra = options.extra.clone().unwrap_or_default();
+        let mut compilation = Self {
+            sources,
+            inventory,
+            program,
+            contents: Arc::default(),
+            templates,
+            options,
+            extra,
+            members: Vec::new(),
+            hosts: Vec::new(),
+        };
+        compilation.select(limit, diagnostics);
+        compilation
+    }
+
+    fn select(&mut self, limit: Option<&Pattern>, diagnostics: &mut Diagnostics) {
+        let layers = vec![self.extra.clone()];
+        let scope =
+            Scope::new(self.templates.clone(), layers, BTreeMap::new(), Facts::Known(json!({})));
+        for play in &self.program.plays {
+            let mut members = Vec::new();
+            if let Some(hosts) = &play.hosts {
+                match pattern(hosts, &scope) {
+                    Ok(pattern) => {
+                        let selected = self.inventory.select(&pattern, limit, diagnostics);
+                        members = selected.into_iter().map(str::to_owned).collect();
+                    }
+                    Err(diagnostic) => diagnostics.push(*diagnostic),
+                }
+            }
+            self.members.push(members);
+        }
+        let chosen = |host: &str| self.members.iter().flatten().any(|member| member == host);
+        self.hosts = self.inventory.hosts().filter(|host| chosen(host)).map(str::to_owned).collect();
+        if !self.hosts.iter().any(|host| host == "localhost") && chosen("localhost") {
+            self.hosts.push(String::from("localhost"));
+        }
+    }
+
+    /// All hosts that a play selects, in inventory order.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Compiles all hosts without facts; says what is wrong, and what is known by then.
+    pub fn check(&self, diagnostics: &mut Diagnostics) -> IndexMap<String, Outline> {
+        self.hosts
+            .iter()
+            .map(|host| {
+                let plays = self.declarations(host, &Facts::Unknown, diagnostics);
+                // Cycles do not depend on facts.
+                graph::build(&plays, &self.sources, diagnostics);
+                let all = || plays.iter().flat_map(|play| &play.declarations);
+                let outline = Outline {
+                    becomes: all().any(|declaration| declaration.common.become_user.is_some()),
+                    packages: all()
+                        .filter(|declaration| declaration.spec.name == "package")
+                        .map(|declaration| declaration.key.clone())
+                        .collect(),
+                };
+                (host.clone(), outline)
+            })
+            .collect()
+    }
+
+    /// What is declared for a host whose facts are known.
+    pub fn compile(&self, host: &str, facts: Value, diagnostics: &mut Diagnostics) -> Graph {
+        let plays = self.declarations(host, &Facts::Known(facts), diagnostics);
+        graph::build(&plays, &self.sources, diagnostics)
+    }
+
+    fn declarations(
+        &self,
+        host: &str,
+        facts: &Facts,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<PlayDeclarations> {
+        self.program
+            .plays
+            .iter()
+            .zip(&self.members)
+            .map(|(play, members)| {
+                let declarations = if members.iter().any(|member| member == host) {
+                    let scope = self.scope(host, play, members, facts, diagnostics);
+                    play.compile(&scope, &self.options, &self.contents, diagnostics)
+                } else {
+                    Vec::new()
+                };
+                PlayDeclarations { name: play.name.clone(), declarations }
+            })
+            .collect()
+    }
+
+    /// The variables of a host in a play.
+    fn scope(
+        &self,
+        host: &str,
+        play: &Play,
+        members: &[String],
+        facts: &Facts,
+        diagnostics: &mut Diagnostics,
+    ) -> Scope {
+        let host_variables = Arc::new(HostVariables::default());
+        let layers = play.scope_layers(self.inventory_layers(host), self.extra.clone());
+        let mut magic = self.magic(host, members);
+        magic.insert(String::from("hostvars"), host_variables.value());
+        let scope = Scope::new(self.templates.clone(), layers, magic, facts.clone());
+        let others = self.inventory.hosts().map(|other| {
+            let layers = self.inventory_layers(other);
+            let magic = self.magic(other, members);
+            let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
+            (other.to_owned(), scope)
+        });
+        host_variables.fill(others.collect());
+        play.with_vars_files(&scope, &self.extra, &self.sources, diagnostics)
+    }
+
+    fn inventory_layers(&self, host: &str) -> Vec<Arc<Layer>> {
+        let mut layers: Vec<Layer> = Vec::new();
+        for variable in self.inventory.variables(host) {
+            let label = variable.origin.to_string();
+            if layers.last().is_none_or(|layer| layer.label != label) {
+                layers.push(Layer { label, variables: IndexMap::new() });
+            }
+            if let Some(layer) = layers.last_mut() {
+                layer.variables.insert(variable.name.clone(), variable.value.clone());
+            }
+        }
+        layers.into_iter().map(Arc::new).collect()
+    }
+
+    /// The names that every host has.
+    fn magic(
+        &self,
+        host: &str,
+        members: &[String],
+    ) -> BTreeMap<String, crate::lang::TemplateValue> {
+        let groups = self.inventory.groups_of(host);
+        let all: serde_json::Map<String, Value> = self
+            .inventory
+            .groups()
+            .map(|group| {
+                let members = self.inventory.members(group).unwrap_or_default();
+                (group.to_owned(), json!(members))
+            })
+            .collect();
+        let short = host.split('.').next().unwrap_or(host);
+        [
+            ("host", json!({ "name": host, "groups": groups })),
+            ("inventory_hostname", json!(host)),
+            ("inventory_hostname_short", json!(short)),
+            ("group_names", json!(groups)),
+            ("groups", Value::Object(all)),
+            ("play_hosts", json!(members)),
+            ("ansible_play_hosts", json!(members)),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value_of(&value)))
+        .collect()
+    }
+
+    /// How a host is reached, and whom to become there; none if that was refused.
+    pub fn connection(&self, host: &str, diagnostics: &mut Diagnostics) -> Option<Connection> {
+        let magic = self.magic(host, &self.hosts);
+        let mut layers = self.inventory_layers(host);
+        layers.push(self.extra.clone());
+        let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
+        let evaluate = |node: &Node| known(&scope, node);
+        let mut connection = self.inventory.connection(host, &evaluate, diagnostics)?;
+        let mine = self.program.plays.iter().zip(&self.members);
+        for (play, _) in mine.filter(|(_, members)| members.iter().any(|member| member == host)) {
+            if let Some(node) = &play.remote_user {
+                connection.user = text(&scope, node, diagnostics).or(connection.user);
+            }
+            if let Some(node) = &play.connection
+                && let Some(word) = text(&scope, node, diagnostics)
+            {
+                match Connection::kind_of(&word) {
+                    Some(kind) => connection.kind = kind,
+                    None => {
+                        let message = format!("unknown connection `{word}`");
+                        let error = Diagnostic::error("unknown-connection", message);
+                        let choices = "the connections are `ssh`, `local` and `sandbox`";
+                        diagnostics.push(error.at(node.span, "").help(choices));
+                    }
+                }
+            }
+        }
+        Some(connection)
+    }
+
+    /// The value of a secret of a connection.
+    pub fn password(&self, host: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+        let mut layers = self.inventory_layers(host);
+        layers.push(self.extra.clone());
+        let magic = self.magic(host, &self.hosts);
+        let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
+        text(&scope, node, diagnostics)
+    }
+
+    /// The declarations of a host without facts, for listings.
+    pub fn listing(&self, host: &str) -> Vec<Declaration> {
+        let mut ignored = Diagnostics::default();
+        self.declarations(host, &Facts::Unknown, &mut ignored)
+            .into_iter()
+            .flat_map(|play| play.declarations)
+            .collect()
+    }
+}
+
+fn pattern(hosts: &Node, scope: &Scope) -> Result<Pattern, Box<Diagnostic>> {
+    let mut pattern: Option<Pattern> = None;
+    for item in hosts.items().unwrap_or(std::slice::from_ref(hosts)) {
+        let words = match scope.evaluate(item)? {
+            Evaluated::Known(Value::String(text)) => vec![text],
+            Evaluated::Known(Value::Array(items)) => items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .collect(),
+            Evaluated::Known(Value::Number(number)) => vec![number.to_string()],
+            _ => {
+                let error = Diagnostic::error("wrong-type", "`hosts` has to be a pattern");
+                return Err(Box::new(error.at(item.span, "")));
+            }
+        };
+        for word in words {
+            match &mut pattern {
+                Some(pattern) => pattern.add(&word, Some(item.span)),
+                None => pattern = Some(Pattern::parse(&word, Some(item.span))),
+            }
+        }
+    }
+    pattern.ok_or_else(|| {
+        Box::new(Diagnostic::error("no-hosts", "`hosts` names no hosts").at(hosts.span, ""))
+    })
+}
+
+fn known(scope: &Scope, node: &Node) -> Result<Value, Diagnostic> {
+    match scope.evaluate(node)? {
+        Evaluated::Known(value) => Ok(value),
+        Evaluated::Unknown => {
+            let message = "this is needed before there are facts of the host";
+            Err(Diagnostic::error("facts-unknown", message).at(node.span, ""))
+        }
+    }
+}
+
+fn text(scope: &Scope, node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    match known(scope, node) {
+        Ok(Value::String(text)) => Some(text),
+        Ok(other) if !other.is_object() && !other.is_array() => Some(other.to_string()),
+        Ok(_) => {
+            let message = format!("this has to be a string, not {}", node.describe());
+            diagnostics.push(Diagnostic::error("wrong-type", message).at(node.span, ""));
+            None
+        }
+        Err(diagnostic) => {
+            diagnostics.push(diagnostic);
+            None
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What people and programs read: reporters turn the events of a run into text, JSON, Markdown.
+//!
+//! The room reads events and knows no engine: neither how hosts are reached nor what kinds there
+//! are. Where to write, whether there is a terminal, how wide it is, colours and the clock are
+//! passed in. All that hosts say is untrusted: it steers no terminal and forms no Markdown.
+
+mod clean;
+mod effect;
+mod event;
+mod json;
+mod jsonl;
+mod live;
+mod markdown;
+mod paint;
+mod record;
+mod reporter;
+mod table;
+mod text;
+
+#[cfg(test)]
+mod samples;
+
+pub use event::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+pub use reporter::{Format, FormatError, Options, Reporter, reporter};
