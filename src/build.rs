@@ -15,10 +15,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rustc-env=CONVERGE_BUILD={:016x}", build_identity()?);
-    println!(
-        "cargo::rustc-env=CONVERGE_TARGET={}",
-        env::var("TARGET").unwrap_or_default()
-    );
+    println!("cargo::rustc-env=CONVERGE_TARGET={}", env::var("TARGET").unwrap_or_default());
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu") {
         link_agent_statically(&out.join("static"))?;
     }
@@ -62,9 +59,6 @@ fn link_agent_statically(folder: &Path) -> io::Result<()> {
         fs::write(folder.join(format!("lib{library}.so")), group)?;
     }
     println!("cargo::rustc-link-arg-bin=converge-agent=-static-pie");
-    println!(
-        "cargo::rustc-link-arg-bin=converge-agent=-L{}",
-        folder.display()
-    );
+    println!("cargo::rustc-link-arg-bin=converge-agent=-L{}", folder.display());
     Ok(())
 }

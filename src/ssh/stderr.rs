@@ -49,6 +49,19 @@ impl Stderr {
         self.written.send_replace(total);
     }
 
+    /// Takes a text of our own out again: what remains is the command's.
+    pub(super) fn erase(&self, text: &str) {
+        let mut kept = self.lock();
+        let bytes = kept.bytes.make_contiguous();
+        let found = bytes
+            .windows(text.len())
+            .position(|window| window == text.as_bytes());
+        if let Some(at) = found {
+            kept.bytes.drain(at..at + text.len());
+            kept.total -= text.len() as u64;
+        }
+    }
+
     /// Tells when more has come: the value is the number of bytes ever written.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
@@ -86,6 +99,9 @@ mod tests {
         let (_, seen) = stderr.since(0);
         stderr.push(b"second");
         assert_eq!(stderr.since(seen), (b"second".to_vec(), 12));
+        stderr.erase("second");
+        assert_eq!(stderr.since(0), (b"first ".to_vec(), 6));
+        stderr.push(b"second");
         stderr.push(&vec![b'x'; KEPT]);
         assert_eq!(stderr.since(seen).0.len(), KEPT);
         assert_eq!(stderr.since(12 + KEPT as u64).0, b"");

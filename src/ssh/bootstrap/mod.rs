@@ -249,6 +249,7 @@ impl Start<'_> {
                     match scanner.push(&chunk[..read]) {
                         Found::Nothing => {}
                         Found::Agent(rest) => {
+                            stderr.erase(&script::prompt(self.nonce));
                             let reader: Reader = Box::new(io::Cursor::new(rest).chain(reader));
                             return Ok(AgentStream { reader, writer, stderr, control, uploaded: self.uploaded });
                         }
