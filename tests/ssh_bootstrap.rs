@@ -238,7 +238,7 @@ async fn what_cannot_work_says_why() {
     let foreign = AgentProgram::new(text.clone(), "Linux", "riscv128");
     let error = start(&sshd, "root", &foreign, &login).await.unwrap_err();
     assert!(
-        matches!(&error, Error::NoAgentFor { host_machine, .. } if host_machine != "riscv128"),
+        matches!(&error, Error::NoAgentFor { ours, .. } if ours == "Linux on riscv128"),
         "{error}"
     );
     assert!(error.to_string().contains("riscv128"));
@@ -324,4 +324,53 @@ async fn a_warm_start_costs_no_more_than_a_command() {
         "bare command {bare:?}, cold {:?}, warm {:?}",
         fastest[0], fastest[1]
     );
+}
+
+/// Not a test by itself: the one below runs it where `/var/lib` is a test's own.
+#[tokio::test]
+#[ignore = "writes to /var/lib/converge; the test below gives it one of its own"]
+async fn local_inside() {
+    let program = agent(100_000);
+    for (privilege, runs_as) in [
+        (Privilege::Login, "root"),
+        (sudo("root", None), "root"),
+        (sudo("daemon", None), "daemon"),
+    ] {
+        for uploaded in [true, false] {
+            let stream = bootstrap::local("here", &program, &privilege)
+                .await
+                .unwrap();
+            assert_eq!(
+                stream.uploaded,
+                uploaded && !matches!(&privilege, Privilege::Sudo { user, .. } if user == "root")
+            );
+            assert!(stream.control.session().is_none());
+            let said = talk(stream).await;
+            assert!(said.starts_with(&format!("{runs_as} serve")), "{said}");
+        }
+    }
+    let stream = bootstrap::local("here", &program, &Privilege::Login)
+        .await
+        .unwrap();
+    stream.control.close().await;
+    assert_eq!(
+        stream.control.wait().await,
+        converge::ssh::Exit::Signal("9".into())
+    );
+}
+
+#[test]
+fn the_agent_runs_as_a_child_as_well() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a /var/lib of the test's own needs root");
+        return;
+    }
+    let setup = "mount -t tmpfs tmpfs /var/lib && mount -t tmpfs -o mode=1777 tmpfs /var/tmp && exec \"$@\"";
+    let status = std::process::Command::new("unshare")
+        .args(["--mount", "/bin/sh", "-c", setup, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["local_inside", "--exact", "--ignored", "--nocapture"])
+        .status()
+        .unwrap();
+    assert!(status.success());
 }

@@ -63,29 +63,21 @@ pub enum Error {
         reason: String,
     },
     /// No `known_hosts` file knows the host.
-    #[error("the host key of {address} is not known: {algorithm} {fingerprint}")]
+    #[error("the host key of {} is not known: {shown}", shown.address)]
     HostKeyUnknown {
-        /// Host and port.
-        address: String,
-        /// The kind of key, as in `known_hosts`.
-        algorithm: String,
-        /// `SHA256:…`, as `ssh-keygen -l` prints it.
-        fingerprint: String,
+        /// The key that the host showed.
+        shown: Box<ShownKey>,
         /// The command line that accepts it, once the fingerprint was compared.
         accept: String,
     },
     /// The host showed another key than the one that is on file.
     #[error(
-        "the host key of {address} has changed: it is now {algorithm} {fingerprint}, {}:{line} says otherwise",
-        file.display()
+        "the host key of {} has changed: it is now {shown}, {}:{line} says otherwise",
+        shown.address, file.display()
     )]
     HostKeyChanged {
-        /// Host and port.
-        address: String,
-        /// The kind of key that the host showed.
-        algorithm: String,
-        /// `SHA256:…` of that key.
-        fingerprint: String,
+        /// The key that the host showed.
+        shown: Box<ShownKey>,
         /// The file with the other key.
         file: PathBuf,
         /// Its line, from 1.
@@ -94,14 +86,10 @@ pub enum Error {
         forget: String,
     },
     /// The host showed a key that is marked `@revoked`.
-    #[error("the host key of {address} is revoked by {}:{line}: {algorithm} {fingerprint}", file.display())]
+    #[error("the host key of {} is revoked by {}:{line}: {shown}", shown.address, file.display())]
     HostKeyRevoked {
-        /// Host and port.
-        address: String,
-        /// The kind of key that the host showed.
-        algorithm: String,
-        /// `SHA256:…` of that key.
-        fingerprint: String,
+        /// The key that the host showed.
+        shown: Box<ShownKey>,
         /// The file that revokes it.
         file: PathBuf,
         /// Its line, from 1.
@@ -170,20 +158,14 @@ pub enum Error {
         reason: String,
     },
     /// The host is of another kind than the agent program that we have.
-    #[error(
-        "{host} is {host_system} on {host_machine}; there is no agent for it here, only for {system} on {machine}"
-    )]
+    #[error("{host} is {theirs}; there is no agent for it here, only for {ours}")]
     NoAgentFor {
         /// The host's name.
         host: String,
-        /// What `uname -s` says there.
-        host_system: String,
-        /// What `uname -m` says there.
-        host_machine: String,
-        /// The system that our program is for.
-        system: String,
-        /// The machine that our program is for.
-        machine: String,
+        /// What `uname -s` and `uname -m` say there.
+        theirs: String,
+        /// The system and machine that our program is for.
+        ours: String,
     },
     /// `become` was asked for and the host has no sudo.
     #[error("sudo is not installed on {host}")]
@@ -268,8 +250,8 @@ impl Error {
             Self::HostKeyRevoked { .. } => "give the host a new key; this one must not be trusted".into(),
             Self::Authentication { offered, attempts, .. } => authentication_hint(offered, attempts),
             Self::Forward { .. } => "check AllowTcpForwarding in the jump host's sshd_config".into(),
-            Self::NoAgentFor { host_machine, .. } => {
-                format!("build converge-agent for {host_machine} and name its folder in CONVERGE_AGENT_DIR")
+            Self::NoAgentFor { theirs, .. } => {
+                format!("build converge-agent for {theirs} and name its folder in CONVERGE_AGENT_DIR")
             }
             Self::SudoMissing { .. } => "install sudo there, log in as root, or leave out `become`".into(),
             Self::SudoPasswordNeeded { .. } => "give -K (--ask-become-pass), or allow the user NOPASSWD in sudoers".into(),
@@ -302,6 +284,23 @@ fn authentication_hint(offered: &[String], attempts: &[Attempt]) -> String {
             .into(),
         (false, true) => "the host wants a password: give -k (--ask-pass)".into(),
         _ => "add your public key to the user's authorized_keys there, or name the key with --private-key".into(),
+    }
+}
+
+/// A host key, as a message shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Host and port of the host that showed it.
+    pub address: String,
+    /// The kind of key, as in `known_hosts`.
+    pub algorithm: String,
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+}
+
+impl fmt::Display for ShownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.algorithm, self.fingerprint)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
 
+use super::error::ShownKey;
 use super::known_hosts::{Files, HostKey, HostName, KnownHosts, Verdict, line_for, match_list};
 use super::quote::for_sh;
 use super::{Destination, Error, UnknownHostKey};
@@ -95,9 +96,7 @@ impl HostKeyCheck {
             Verdict::Known => Ok(()),
             Verdict::Revoked { file, line } => Err(self.revoked(&key, file, line)),
             Verdict::Changed { file, line } => Err(Error::HostKeyChanged {
-                address: self.destination.address(),
-                algorithm: key.kind(),
-                fingerprint: key.fingerprint(),
+                shown: self.shown(&key),
                 forget: format!(
                     "ssh-keygen -f {} -R {}",
                     shell_path(&file),
@@ -120,9 +119,7 @@ impl HostKeyCheck {
                 })
             }
             _ => Err(Error::HostKeyUnknown {
-                address: self.destination.address(),
-                algorithm: key.kind(),
-                fingerprint: key.fingerprint(),
+                shown: self.shown(key),
                 accept: self.how_to_accept(file, key),
             }),
         }
@@ -154,11 +151,18 @@ impl HostKeyCheck {
         }
     }
 
+    fn shown(&self, key: &HostKey) -> Box<ShownKey> {
+        let (algorithm, fingerprint) = (key.kind(), key.fingerprint());
+        Box::new(ShownKey {
+            address: self.destination.address(),
+            algorithm,
+            fingerprint,
+        })
+    }
+
     fn revoked(&self, key: &HostKey, file: PathBuf, line: usize) -> Error {
         Error::HostKeyRevoked {
-            address: self.destination.address(),
-            algorithm: key.kind(),
-            fingerprint: key.fingerprint(),
+            shown: self.shown(key),
             file,
             line,
         }

@@ -39,7 +39,7 @@ pub use configuration::{Environment, Request, Resolved};
 pub use destination::{
     Destination, HostKeyRules, IdentityFile, Keepalive, Network, UnknownHostKey,
 };
-pub use error::{Attempt, Error, Stage};
+pub use error::{Attempt, Error, ShownKey, Stage};
 pub use identity::{Prompt, Refuse};
 pub use password::Password;
 pub use process::{Control, Exit, Process, Reader, Writer};

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
+use std::task::{Context, Poll};
 
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::ssh::Stderr;
@@ -44,7 +46,7 @@ pub(super) fn spawn(command: &str) -> io::Result<Process> {
     });
     let control = Control::of_child(exit, stop);
     Ok(Process {
-        stdin: Box::new(stdin),
+        stdin: Box::new(Input(Some(stdin))),
         stdout: Box::new(stdout),
         stderr,
         control,
@@ -70,5 +72,39 @@ fn describe(status: ExitStatus) -> Exit {
         (Some(code), _) => Exit::Status(code.unsigned_abs()),
         (None, Some(signal)) => Exit::Signal(signal.to_string()),
         (None, None) => Exit::Lost("it ended without a status".into()),
+    }
+}
+
+/// A child's standard input whose shutting down is its end of file; tokio's own closes when it is dropped.
+struct Input(Option<ChildStdin>);
+
+impl Input {
+    fn open(&mut self) -> io::Result<Pin<&mut ChildStdin>> {
+        self.0
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.open()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.as_mut() {
+            Some(input) => Pin::new(input).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0 = None;
+        Poll::Ready(Ok(()))
     }
 }

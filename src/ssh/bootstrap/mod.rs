@@ -254,7 +254,7 @@ impl Start<'_> {
                             return Ok(AgentStream { reader, writer, stderr, control, uploaded: self.uploaded });
                         }
                         Found::Need { system, machine } => {
-                            self.check_kind(system, machine)?;
+                            self.check_kind(&system, &machine)?;
                             self.uploaded = true;
                             unsent = &program;
                         }
@@ -313,20 +313,15 @@ impl Start<'_> {
             .count()
     }
 
-    fn check_kind(&self, host_system: String, host_machine: String) -> Result<(), Error> {
-        let AgentProgram {
-            system, machine, ..
-        } = self.program;
-        if *system == host_system && *machine == host_machine {
+    fn check_kind(&self, system: &str, machine: &str) -> Result<(), Error> {
+        let ours = self.program;
+        if ours.system == system && ours.machine == machine {
             return Ok(());
         }
-        let (host, system, machine) = (self.host.to_owned(), system.clone(), machine.clone());
         Err(Error::NoAgentFor {
-            host,
-            host_system,
-            host_machine,
-            system,
-            machine,
+            host: self.host.to_owned(),
+            theirs: format!("{system} on {machine}"),
+            ours: format!("{} on {}", ours.system, ours.machine),
         })
     }
 
