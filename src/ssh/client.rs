@@ -112,7 +112,9 @@ impl Client {
             (None, Some(command)) => Box::new(network::proxy(command)?),
             (None, None) => {
                 let dial = deadline.run(network::dial(destination, network)).await;
-                Box::new(dial.map_err(late(Stage::Connecting))??)
+                Box::new(network::PromptStream::new(
+                    dial.map_err(late(Stage::Connecting))??,
+                ))
             }
         };
         let trace = Trace::default();
