@@ -144,6 +144,38 @@ async fn the_agent_signs() {
 }
 
 #[tokio::test]
+async fn certificates_of_users_log_in() {
+    let work = tempfile::tempdir().unwrap();
+    for (name, kind) in [("ca", "ed25519"), ("one", "ed25519"), ("two", "rsa")] {
+        sshd::keygen(&["-t", kind, "-N", "", "-f", name], work.path());
+    }
+    for name in ["one.pub", "two.pub"] {
+        sshd::keygen(&["-s", "ca", "-I", name, "-n", "zoe", name], work.path());
+    }
+    let config = format!("TrustedUserCAKeys {}/ca.pub", work.path().display());
+    let Some(sshd) = Sshd::start(&Options {
+        config,
+        ..Options::default()
+    }) else {
+        return;
+    };
+    for name in ["one", "two"] {
+        let path = work.path().join(name);
+        let mut destination = sshd.destination("zoe");
+        destination.identity_files = vec![IdentityFile { path, named: true }];
+        assert!(client().connect(&destination).await.is_ok(), "{name}");
+        let other = Destination {
+            user: "dan".into(),
+            ..destination
+        };
+        assert!(matches!(
+            client().connect(&other).await,
+            Err(Error::Authentication { .. })
+        ));
+    }
+}
+
+#[tokio::test]
 async fn passwords_log_in_and_wrong_ones_say_so() {
     for config in [
         "PasswordAuthentication yes",
@@ -435,6 +467,12 @@ async fn sockets_are_made_in_the_name_space() {
     destination.network = Network::Namespace(PathBuf::from(format!("/proc/{}/ns/net", sshd.pid())));
     let session = client().connect(&destination).await.unwrap();
     assert_eq!(output(&session, "id -un").await, "zoe\n");
+    let address = ([127, 0, 0, 1], sshd.port).into();
+    assert!(
+        converge::ssh::open_tcp(address, &destination.network)
+            .await
+            .is_ok()
+    );
     destination.network = Network::Namespace("/no/such/namespace".into());
     assert!(matches!(
         client().connect(&destination).await,

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use super::deadline::Deadline;
 use super::error::printable;
-use super::identity::{FileSigner, Keys, Known, NotSigned};
+use super::identity::{FileSigner, Keys, Known, NotSigned, certificate};
 use super::session::{Peer, Trace};
 use super::{Attempt, Destination, Error};
 
@@ -34,6 +34,11 @@ enum Candidate<'a> {
     File {
         path: &'a Path,
         key: PublicKey,
+    },
+    /// A key file with a certificate beside it.
+    Certified {
+        path: &'a Path,
+        certificate: Box<Certificate>,
     },
     SealedFile {
         path: &'a Path,
@@ -174,6 +179,7 @@ impl<'a> Login<'a> {
 
     fn candidates(&mut self, mut held: Vec<AgentIdentity>) -> Vec<Candidate<'a>> {
         let destination = self.destination;
+        let mut certified = Vec::new();
         let mut by_agent = Vec::new();
         let mut by_file = Vec::new();
         for file in &destination.identity_files {
@@ -186,6 +192,10 @@ impl<'a> Login<'a> {
                 Known::Unusable(reason) => self.attempts.push(file_attempt(path, &reason)),
                 Known::Sealed => by_file.push(Candidate::SealedFile { path }),
                 Known::Public(key) => {
+                    if let Some(certificate) = certificate(path, &key) {
+                        let certificate = Box::new(certificate);
+                        certified.push(Candidate::Certified { path, certificate });
+                    }
                     let same =
                         |held: &AgentIdentity| held.public_key().key_data() == key.key_data();
                     if !held.iter().any(same) {
@@ -201,11 +211,12 @@ impl<'a> Login<'a> {
         if !destination.identities_only {
             by_agent.extend(held);
         }
-        let mut candidates: Vec<Candidate<'a>> =
-            by_agent.into_iter().map(Candidate::held).collect();
         // A certificate says more than the key that it is for.
-        candidates
-            .sort_by_key(|candidate| !matches!(candidate, Candidate::AgentCertificate { .. }));
+        let (certificates, plain): (Vec<_>, Vec<_>) = by_agent
+            .into_iter()
+            .partition(|held| matches!(held, AgentIdentity::Certificate { .. }));
+        let mut candidates = certified;
+        candidates.extend(certificates.into_iter().chain(plain).map(Candidate::held));
         candidates.extend(by_file);
         candidates
     }
@@ -232,6 +243,18 @@ impl<'a> Login<'a> {
                 let hash = self.hash_for(certificate.algorithm()).await;
                 let mut signer = PatientAgent {
                     agent,
+                    deadline: self.deadline,
+                };
+                let certificate = (**certificate).clone();
+                self.handle
+                    .authenticate_certificate_with(user, certificate, hash, &mut signer)
+                    .await
+            }
+            (Candidate::Certified { path, certificate }, _) => {
+                let hash = self.hash_for(certificate.algorithm()).await;
+                let mut signer = FileSigner {
+                    keys: self.keys,
+                    path,
                     deadline: self.deadline,
                 };
                 let certificate = (**certificate).clone();
@@ -410,6 +433,7 @@ impl Candidate<'_> {
             } => {
                 format!("agent certificate {} {comment}", certificate.key_id())
             }
+            Self::Certified { path, .. } => format!("certificate of {}", path.display()),
             Self::File { path, .. } | Self::SealedFile { path } => {
                 format!("key {}", path.display())
             }

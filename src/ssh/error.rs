@@ -249,6 +249,9 @@ impl Error {
             ),
             Self::HostKeyRevoked { .. } => "give the host a new key; this one must not be trusted".into(),
             Self::Authentication { offered, attempts, .. } => authentication_hint(offered, attempts),
+            Self::Protocol { reason, .. } if reason.contains("closed") => {
+                "sshd may have too many connections at once (MaxStartups): use fewer --forks, or look at its log".into()
+            }
             Self::Forward { .. } => "check AllowTcpForwarding in the jump host's sshd_config".into(),
             Self::NoAgentFor { theirs, .. } => {
                 format!("build converge-agent for {theirs} and name its folder in CONVERGE_AGENT_DIR")

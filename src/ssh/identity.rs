@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::keys::agent::AgentIdentity;
 use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{HashAlg, PrivateKey, PublicKey, decode_secret_key};
+use russh::keys::{
+    Certificate, HashAlg, PrivateKey, PublicKey, decode_secret_key, load_openssh_certificate,
+};
 use tokio::sync::OnceCell;
 
 use super::Password;
@@ -109,7 +111,7 @@ fn look(path: &Path) -> Known {
     }
     match decode_secret_key(&text, None) {
         Ok(key) => Known::Public(key.public_key().clone()),
-        Err(error) => match russh::keys::load_public_key(beside(path)) {
+        Err(error) => match russh::keys::load_public_key(beside(path, ".pub")) {
             Ok(key) => Known::Public(key),
             Err(_) if text.contains("ENCRYPTED") => Known::Sealed,
             Err(_) => Known::Unusable(error.to_string()),
@@ -117,10 +119,16 @@ fn look(path: &Path) -> Known {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
+    name.push(ending);
     name.into()
+}
+
+/// The certificate beside a key file (`PATH-cert.pub`), if there is one for this key.
+pub(super) fn certificate(path: &Path, key: &PublicKey) -> Option<Certificate> {
+    let certificate = load_openssh_certificate(beside(path, "-cert.pub")).ok()?;
+    (certificate.public_key() == key.key_data()).then_some(certificate)
 }
 
 fn open(path: &Path, prompt: &dyn Prompt, asking: &Mutex<()>) -> Opened {

@@ -41,6 +41,7 @@ pub use destination::{
 };
 pub use error::{Attempt, Error, ShownKey, Stage};
 pub use identity::{Prompt, Refuse};
+pub use network::open_tcp;
 pub use password::Password;
 pub use process::{Control, Exit, Process, Reader, Writer};
 pub use quote::{for_any_shell, for_sh};

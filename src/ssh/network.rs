@@ -69,6 +69,16 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     Ok(found)
 }
 
+/// Opens a TCP connection to an address, in the network that a host is in: to forward a port of it, or to look whether
+/// it answers.
+pub async fn open_tcp(address: SocketAddr, network: &Network) -> io::Result<TcpStream> {
+    connect(address, network)
+        .await
+        .map_err(|failure| match failure {
+            Failure::Connect(error) | Failure::Namespace(_, error) => error,
+        })
+}
+
 enum Failure {
     Namespace(PathBuf, io::Error),
     Connect(io::Error),

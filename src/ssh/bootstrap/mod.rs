@@ -232,6 +232,38 @@ impl Start<'_> {
             stderr,
             control,
         } = process;
+        match self
+            .wait_for_agent(&mut writer, &mut reader, &stderr, &control)
+            .await
+        {
+            Ok(rest) => {
+                stderr.erase(&script::prompt(self.nonce));
+                let reader: Reader = Box::new(io::Cursor::new(rest).chain(reader));
+                let uploaded = self.uploaded;
+                Ok(AgentStream {
+                    reader,
+                    writer,
+                    stderr,
+                    control,
+                    uploaded,
+                })
+            }
+            Err(error) => {
+                // Whatever still waits for input there, sudo for a password, has an end.
+                let _ = tokio::time::timeout(LAST_WORDS, writer.shutdown()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings the agent to speak; gives what it said after its magic.
+    async fn wait_for_agent(
+        &mut self,
+        writer: &mut Writer,
+        reader: &mut Reader,
+        stderr: &Stderr,
+        control: &Control,
+    ) -> Result<Vec<u8>, Error> {
         let mut scanner = Scanner::new(self.nonce);
         let mut chunk = vec![0; 32 * 1024];
         let program = self.program.bytes.clone();
@@ -244,22 +276,18 @@ impl Start<'_> {
                 read = reader.read(&mut chunk) => {
                     let read = read.unwrap_or(0);
                     if read == 0 {
-                        return Err(self.ended(&control, &scanner, &stderr).await);
+                        return Err(self.ended(control, &scanner, stderr).await);
                     }
                     match scanner.push(&chunk[..read]) {
                         Found::Nothing => {}
-                        Found::Agent(rest) => {
-                            stderr.erase(&script::prompt(self.nonce));
-                            let reader: Reader = Box::new(io::Cursor::new(rest).chain(reader));
-                            return Ok(AgentStream { reader, writer, stderr, control, uploaded: self.uploaded });
-                        }
+                        Found::Agent(rest) => return Ok(rest),
                         Found::Need { system, machine } => {
                             self.check_kind(&system, &machine)?;
                             self.uploaded = true;
                             unsent = &program;
                         }
-                        Found::Failed(word) => return Err(self.failed(&word, &stderr)),
-                        Found::TooMuch => return Err(self.silent("it prints without end", &scanner, &stderr)),
+                        Found::Failed(word) => return Err(self.failed(&word, stderr)),
+                        Found::TooMuch => return Err(self.silent("it prints without end", &scanner, stderr)),
                     }
                 }
                 // A broken pipe here is explained by the end of the output.
@@ -271,7 +299,7 @@ impl Start<'_> {
                 }
                 Ok(()) = errors.changed(), if password.is_some() => {
                     errors.mark_unchanged();
-                    let seen = self.prompts(&stderr);
+                    let seen = self.prompts(stderr);
                     if let Some(Answer { password: text, given }) = &mut password {
                         if seen > 1 {
                             return Err(Error::SudoPasswordWrong { host: self.host.to_owned() });

@@ -436,6 +436,7 @@ fn build(
     for (option, harmless) in [
         ("knownhostscommand", "none"),
         ("revokedhostkeys", "none"),
+        ("certificatefile", "none"),
         ("bindaddress", ""),
         ("bindinterface", ""),
     ] {
