@@ -195,7 +195,8 @@ impl Sshd {
             options.setup
         );
         let mut command = Command::new("unshare");
-        command.arg("--mount");
+        // A process name space as well: whatever a test leaves running ends with sshd.
+        command.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
         if options.own_network {
             command.arg("--net");
         }
@@ -273,7 +274,16 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // sshd is the child of `unshare`, which waits for it.
+        let pid = self.child.id();
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children
+            .split_whitespace()
+            .filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?));
+        for child in children.collect::<Vec<_>>() {
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
