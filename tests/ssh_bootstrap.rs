@@ -4,6 +4,7 @@
 
 mod sshd;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -294,6 +295,26 @@ async fn a_damaged_program_is_replaced() {
         talk(stream).await,
         format!("root serve /var/lib/converge/agent/{}", program.digest())
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_hosts_start_at_once() {
+    let Some(sshd) = Sshd::start(&Options::default()) else {
+        return;
+    };
+    let (client, program) = (Arc::new(client()), agent(200_000));
+    let mut starting = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (client, program, destination) =
+            (client.clone(), program.clone(), sshd.destination("dan"));
+        starting.spawn(async move {
+            let session = client.connect(&destination).await?;
+            bootstrap::over_ssh(&session, "web1", &program, &Privilege::Login).await
+        });
+    }
+    for started in starting.join_all().await {
+        assert!(talk(started.unwrap()).await.starts_with("dan serve"));
+    }
 }
 
 #[tokio::test]

@@ -203,6 +203,7 @@ impl Sshd {
         let child = command
             .args(["/bin/sh", "-c", &setup])
             .stdin(Stdio::null())
+            .stderr(fs::File::create(folder.path().join("setup")).unwrap())
             .spawn()
             .unwrap();
         let mut sshd = Self {
@@ -225,7 +226,12 @@ impl Sshd {
                 begin.elapsed() < Duration::from_secs(10),
                 "sshd does not start"
             );
-            assert!(self.child.try_wait().unwrap().is_none(), "sshd has ended");
+            if self.child.try_wait().unwrap().is_some() {
+                panic!(
+                    "sshd has ended: {}",
+                    fs::read_to_string(self.folder.path().join("setup")).unwrap()
+                );
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }

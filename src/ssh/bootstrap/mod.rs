@@ -147,10 +147,7 @@ pub async fn over_ssh(
     program: &AgentProgram,
     privilege: &Privilege,
 ) -> Result<AgentStream, Error> {
-    start(host, program, privilege, async |command| {
-        session.exec(command).await
-    })
-    .await
+    start(host, program, privilege, Place::Host(session)).await
 }
 
 /// Starts the agent as a child of this process, on this machine (`connection: local`).
@@ -162,20 +159,21 @@ pub async fn local(
     program: &AgentProgram,
     privilege: &Privilege,
 ) -> Result<AgentStream, Error> {
-    let spawn = async |command: &str| {
-        child::spawn(command).map_err(|source| Error::Silent {
-            host: host.to_owned(),
-            reason: source.to_string(),
-        })
-    };
-    start(host, program, privilege, spawn).await
+    start(host, program, privilege, Place::Here).await
+}
+
+/// Where the command runs.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Host(&'a Session),
+    Here,
 }
 
 async fn start(
     host: &str,
     program: &AgentProgram,
     privilege: &Privilege,
-    run: impl AsyncFn(&str) -> Result<Process, Error>,
+    place: Place<'_>,
 ) -> Result<AgentStream, Error> {
     let mut has_it = true;
     loop {
@@ -187,7 +185,14 @@ async fn start(
             nonce: &nonce,
             trust_kept: has_it,
         };
-        let process = run(&script.command(privilege)).await?;
+        let command = script.command(privilege);
+        let process = match place {
+            Place::Host(session) => session.exec(&command).await?,
+            Place::Here => child::spawn(&command).map_err(|source| Error::Silent {
+                host: host.to_owned(),
+                reason: source.to_string(),
+            })?,
+        };
         let control = process.control.clone();
         let mut start = Start {
             host,
@@ -197,7 +202,7 @@ async fn start(
             uploaded: false,
         };
         let result = start.drive(process).await;
-        if result.is_err() && control.session().is_none() {
+        if result.is_err() && matches!(place, Place::Here) {
             control.close().await;
         }
         match result {
