@@ -97,7 +97,7 @@ use std::sync::{Arc, Mutex};
 
 use converge::change::{
     Account, Act, Change, Command, Content, HomeDirectory, PackageManager, PackageMove,
-    PackageTransaction, Reaction, Run, UnitState, WaitFor,
+    PackageTransaction, Reaction, Run, Stop, UnitState, WaitFor,
 };
 use converge::kind::{
     Actor, Contents, Declared, Planned, Planning, SPECS, Shape, Spec, TreeEntry, TreeNode, spec,
@@ -657,12 +657,17 @@ fn written(change: &Change, memory: &Memory) -> Value {
         }
         Change::Account { before, after } => account(before.as_ref(), after.as_ref()),
         Change::Packages(transaction) => packages(transaction),
-        Change::Unit { name, before, after } => {
+        Change::Unit { name, before, after, stop } => {
             let mut set = Map::new();
             differing(&mut set, "active", &before.active, &after.active);
             differing(&mut set, "enabled", &before.enabled, &after.enabled);
             differing(&mut set, "masked", &before.masked, &after.masked);
-            json!({ "unit": name, "set": set })
+            let mut map = Map::from_iter([
+                (String::from("unit"), json!(name)),
+                (String::from("set"), Value::Object(set)),
+            ]);
+            add_stop(&mut map, stop);
+            Value::Object(map)
         }
         Change::Act(act) => written_act(act),
     }
@@ -687,18 +692,24 @@ fn written_act(act: &Act) -> Value {
             }
             Value::Object(map)
         }
-        Act::React { unit, reaction, check } => {
+        Act::React { unit, reaction, check, stop } => {
             let how = match reaction {
                 Reaction::Reload => "reload",
                 Reaction::Restart => "restart",
                 Reaction::RestartCannotReload => "restart_cannot_reload",
             };
-            match check {
-                Some(check) => json!({ "react": unit, "how": how, "check": check }),
-                None => json!({ "react": unit, "how": how }),
+            let mut map = Map::from_iter([
+                (String::from("react"), json!(unit)),
+                (String::from("how"), json!(how)),
+            ]);
+            if let Some(check) = check {
+                map.insert(String::from("check"), json!(check));
             }
+            add_stop(&mut map, stop);
+            Value::Object(map)
         }
-        Act::ReloadManager => json!({ "reload_manager": true }),
+        Act::ReloadManager { user: None } => json!({ "reload_manager": true }),
+        Act::ReloadManager { user: Some(user) } => json!({ "reload_manager": user }),
         Act::Wait(wait) => {
             let until = match &wait.until {
                 WaitFor::Port(address) => json!({ "port": address }),
@@ -708,6 +719,16 @@ fn written_act(act: &Act) -> Value {
             };
             json!({ "wait": until, "within": duration(wait.within), "every": duration(wait.every) })
         }
+    }
+}
+
+/// How a service is asked to stop, where that is declared.
+fn add_stop(map: &mut Map<String, Value>, stop: &Stop) {
+    if let Some(signal) = &stop.signal {
+        map.insert(String::from("stop_signal"), json!(signal));
+    }
+    if let Some(timeout) = stop.timeout {
+        map.insert(String::from("stop_timeout"), json!(duration(timeout)));
     }
 }
 
@@ -799,12 +820,14 @@ fn packages(transaction: &PackageTransaction) -> Value {
         recommends,
         release,
         debconf,
+        upgrade_all,
         refresh_lists,
     } = transaction;
     let moves: Vec<Value> = moves.iter().map(|step| json!(package_move(step))).collect();
     let mut map = Map::from_iter([(String::from("packages"), Value::Array(moves))]);
     differing(&mut map, "recommends", &true, recommends);
     differing(&mut map, "release", &None, release);
+    differing(&mut map, "upgrade_all", &false, upgrade_all);
     differing(&mut map, "refresh_lists", &false, refresh_lists);
     differing(&mut map, "debconf", &Vec::new(), debconf);
     Value::Object(map)

@@ -20,10 +20,7 @@ use sshd::{KeyRing, Options, PASSWORD, Relay, Sshd, client, environment};
 
 fn with_key(destination: &Destination, name: &str) -> Destination {
     let path = KeyRing::get().path(name);
-    Destination {
-        identity_files: vec![IdentityFile { path, named: true }],
-        ..destination.clone()
-    }
+    Destination { identity_files: vec![IdentityFile { path, named: true }], ..destination.clone() }
 }
 
 async fn output(session: &Session, command: &str) -> String {
@@ -53,37 +50,25 @@ async fn every_kind_of_key_logs_in() {
     };
     let good = sshd.destination("zoe");
     for kind in sshd::KINDS {
-        let session = client()
-            .connect(&with_key(&good, &format!("user_{kind}")))
-            .await
-            .unwrap();
+        let session = client().connect(&with_key(&good, &format!("user_{kind}"))).await.unwrap();
         assert_eq!(output(&session, "id -un").await, "zoe\n");
     }
     // A passphrase is asked for once, whatever the number of hosts, and of connections at a time.
     for key in ["user_locked", "user_sealed"] {
-        let prompt = Arc::new(Answering {
-            answer: Some("open sesame"),
-            asked: AtomicUsize::new(0),
-        });
+        let prompt =
+            Arc::new(Answering { answer: Some("open sesame"), asked: AtomicUsize::new(0) });
         let client = Client::new(environment(), prompt.clone());
         let good = with_key(&good, key);
         let (one, two) = tokio::join!(client.connect(&good), client.connect(&good));
         assert!(one.is_ok() && two.is_ok() && client.connect(&good).await.is_ok());
         assert_eq!(prompt.asked.load(Ordering::Relaxed), 1);
     }
-    for (answer, questions, expected) in [
-        (None, 1, "no passphrase was given"),
-        (Some("wrong"), 3, "is wrong"),
-    ] {
-        let prompt = Arc::new(Answering {
-            answer,
-            asked: AtomicUsize::new(0),
-        });
+    for (answer, questions, expected) in
+        [(None, 1, "no passphrase was given"), (Some("wrong"), 3, "is wrong")]
+    {
+        let prompt = Arc::new(Answering { answer, asked: AtomicUsize::new(0) });
         let client = Client::new(environment(), prompt.clone());
-        let error = client
-            .connect(&with_key(&good, "user_locked"))
-            .await
-            .unwrap_err();
+        let error = client.connect(&with_key(&good, "user_locked")).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(prompt.asked.load(Ordering::Relaxed), questions);
     }
@@ -122,25 +107,15 @@ async fn the_agent_signs() {
     let session = client().connect(&destination).await;
     // With IdentitiesOnly, what the agent holds beyond the named files is not offered.
     destination.identities_only = true;
-    let refused = client()
-        .connect(&with_key(&destination, "other_ecdsa"))
-        .await
-        .unwrap_err();
+    let refused = client().connect(&with_key(&destination, "other_ecdsa")).await.unwrap_err();
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert_eq!(output(&session.unwrap(), "id -un").await, "zoe\n");
-    let Error::Authentication { attempts, .. } = refused else {
-        panic!("{refused}")
-    };
+    let Error::Authentication { attempts, .. } = refused else { panic!("{refused}") };
     assert_eq!(attempts.len(), 1, "{attempts:?}");
     // An agent that is gone is no obstacle.
     destination.identities_only = false;
-    assert!(
-        client()
-            .connect(&with_key(&destination, "user_ed25519"))
-            .await
-            .is_ok()
-    );
+    assert!(client().connect(&with_key(&destination, "user_ed25519")).await.is_ok());
 }
 
 #[tokio::test]
@@ -153,10 +128,7 @@ async fn certificates_of_users_log_in() {
         sshd::keygen(&["-s", "ca", "-I", name, "-n", "zoe", name], work.path());
     }
     let config = format!("TrustedUserCAKeys {}/ca.pub", work.path().display());
-    let Some(sshd) = Sshd::start(&Options {
-        config,
-        ..Options::default()
-    }) else {
+    let Some(sshd) = Sshd::start(&Options { config, ..Options::default() }) else {
         return;
     };
     for name in ["one", "two"] {
@@ -164,27 +136,16 @@ async fn certificates_of_users_log_in() {
         let mut destination = sshd.destination("zoe");
         destination.identity_files = vec![IdentityFile { path, named: true }];
         assert!(client().connect(&destination).await.is_ok(), "{name}");
-        let other = Destination {
-            user: "dan".into(),
-            ..destination
-        };
-        assert!(matches!(
-            client().connect(&other).await,
-            Err(Error::Authentication { .. })
-        ));
+        let other = Destination { user: "dan".into(), ..destination };
+        assert!(matches!(client().connect(&other).await, Err(Error::Authentication { .. })));
     }
 }
 
 #[tokio::test]
 async fn passwords_log_in_and_wrong_ones_say_so() {
-    for config in [
-        "PasswordAuthentication yes",
-        "UsePAM yes\nKbdInteractiveAuthentication yes",
-    ] {
-        let Some(sshd) = Sshd::start(&Options {
-            config: config.into(),
-            ..Options::default()
-        }) else {
+    for config in ["PasswordAuthentication yes", "UsePAM yes\nKbdInteractiveAuthentication yes"] {
+        let Some(sshd) = Sshd::start(&Options { config: config.into(), ..Options::default() })
+        else {
             return;
         };
         let mut destination = sshd.destination("zoe");
@@ -200,21 +161,14 @@ async fn passwords_log_in_and_wrong_ones_say_so() {
         );
         destination.password = None;
         let error = client().connect(&destination).await.unwrap_err();
-        assert!(
-            error.hint().unwrap().contains("-k"),
-            "{error}: {:?}",
-            error.hint()
-        );
+        assert!(error.hint().unwrap().contains("-k"), "{error}: {:?}", error.hint());
     }
 }
 
 #[tokio::test]
 async fn two_factors_are_two_steps() {
     let config = "PasswordAuthentication yes\nAuthenticationMethods publickey,password".into();
-    let Some(sshd) = Sshd::start(&Options {
-        config,
-        ..Options::default()
-    }) else {
+    let Some(sshd) = Sshd::start(&Options { config, ..Options::default() }) else {
         return;
     };
     let mut destination = sshd.destination("zoe");
@@ -228,14 +182,8 @@ async fn an_error_names_what_was_tried() {
         return;
     };
     let mut destination = with_key(&sshd.destination("zoe"), "other_rsa");
-    destination.identity_files.push(IdentityFile {
-        path: "/no/such/key".into(),
-        named: true,
-    });
-    destination.identity_files.push(IdentityFile {
-        path: "/no/default/key".into(),
-        named: false,
-    });
+    destination.identity_files.push(IdentityFile { path: "/no/such/key".into(), named: true });
+    destination.identity_files.push(IdentityFile { path: "/no/default/key".into(), named: false });
     destination.agent = Some("/no/agent".into());
     let error = client().connect(&destination).await.unwrap_err();
     let text = error.to_string();
@@ -260,19 +208,11 @@ async fn unknown_and_changed_host_keys_stop() {
     let mut destination = sshd.destination("zoe");
     sshd.known_hosts("");
     let unknown = client().connect(&destination).await.unwrap_err();
-    let Error::HostKeyUnknown { shown, accept } = &unknown else {
-        panic!("{unknown}")
-    };
+    let Error::HostKeyUnknown { shown, accept } = &unknown else { panic!("{unknown}") };
     assert!(shown.fingerprint.starts_with("SHA256:"));
     // The command that it names is enough to accept the key.
     let command = accept.split('`').nth(1).unwrap();
-    assert!(
-        Command::new("/bin/sh")
-            .args(["-c", command])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
     assert!(client().connect(&destination).await.is_ok(), "{accept}");
 
     sshd.known_hosts(&format!(
@@ -281,17 +221,11 @@ async fn unknown_and_changed_host_keys_stop() {
         ring.public("other_ed25519")
     ));
     let changed = client().connect(&destination).await.unwrap_err();
-    assert!(
-        matches!(changed, Error::HostKeyChanged { line: 2, .. }),
-        "{changed}"
-    );
+    assert!(matches!(changed, Error::HostKeyChanged { line: 2, .. }), "{changed}");
 
     // accept-new writes unknown keys down, once, and still stops at a changed one.
     destination.host_keys.unknown = UnknownHostKey::Append;
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::HostKeyChanged { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::HostKeyChanged { .. })));
     for hash_names in [false, true] {
         destination.host_keys.hash_names = hash_names;
         let file = sshd.known_hosts("# no line feed at the end");
@@ -303,10 +237,7 @@ async fn unknown_and_changed_host_keys_stop() {
     }
     let folder = sshd.folder.path().to_owned();
     destination.host_keys.user_files = vec![folder];
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::KnownHosts { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::KnownHosts { .. })));
 }
 
 #[tokio::test]
@@ -315,24 +246,15 @@ async fn jump_hosts_are_checked_hop_by_hop() {
         return;
     };
     let target = sshd.destination("zoe");
-    let through = |jump: Vec<Destination>| Destination {
-        jump,
-        ..target.clone()
-    };
+    let through = |jump: Vec<Destination>| Destination { jump, ..target.clone() };
     let two = through(vec![sshd.destination("dan"), sshd.destination("amy")]);
     let session = client().connect(&two).await.unwrap();
     assert_eq!(output(&session, "id -un").await, "zoe\n");
     let shut = with_key(&sshd.destination("dan"), "other_rsa");
     let error = client().connect(&through(vec![shut])).await.unwrap_err();
     assert!(matches!(error, Error::Jump { .. }), "{error}");
-    let nowhere = Destination {
-        port: 1,
-        ..through(vec![sshd.destination("dan")])
-    };
-    assert!(matches!(
-        client().connect(&nowhere).await,
-        Err(Error::Forward { .. })
-    ));
+    let nowhere = Destination { port: 1, ..through(vec![sshd.destination("dan")]) };
+    assert!(matches!(client().connect(&nowhere).await, Err(Error::Forward { .. })));
 }
 
 #[tokio::test]
@@ -350,10 +272,7 @@ async fn a_proxy_command_carries_the_connection() {
     let session = client().connect(&destination).await.unwrap();
     assert_eq!(output(&session, "id -un").await, "zoe\n");
     destination.proxy_command = Some("exit 1".into());
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::Protocol { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::Protocol { .. })));
 }
 
 #[tokio::test]
@@ -364,22 +283,10 @@ async fn connecting_ends_in_time() {
     destination.connect_timeout = Duration::from_millis(300);
     let begin = Instant::now();
     let error = client().connect(&destination).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::TimedOut {
-                stage: Stage::KeyExchange,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::TimedOut { stage: Stage::KeyExchange, .. }), "{error}");
     assert!(begin.elapsed() < Duration::from_secs(3));
     drop(silent);
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::Connect { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::Connect { .. })));
     let nowhere = Destination::new("no-such-host.invalid", "zoe");
     assert!(matches!(
         client().connect(&nowhere).await,
@@ -405,9 +312,7 @@ async fn a_dead_host_is_noticed() {
     assert_eq!(process.control.ended(), None);
     relay.stand_still();
     let begin = Instant::now();
-    let Exit::Lost(reason) = process.control.wait().await else {
-        panic!()
-    };
+    let Exit::Lost(reason) = process.control.wait().await else { panic!() };
     assert!(reason.contains("does not answer"), "{reason}");
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
@@ -438,8 +343,7 @@ async fn streams_have_back_pressure_and_ends() {
     writing.await.unwrap();
     assert_eq!(back.len(), 24_000_000);
     assert!(
-        back.chunks(24_000)
-            .all(|block| block.iter().enumerate().all(|(i, byte)| *byte == i as u8))
+        back.chunks(24_000).all(|block| block.iter().enumerate().all(|(i, byte)| *byte == i as u8))
     );
     assert_eq!(process.control.wait().await, Exit::Status(7));
     assert_eq!(process.stderr.text(), "done");
@@ -453,29 +357,16 @@ async fn streams_have_back_pressure_and_ends() {
 
 #[tokio::test]
 async fn sockets_are_made_in_the_name_space() {
-    let Some(sshd) = Sshd::start(&Options {
-        own_network: true,
-        ..Options::default()
-    }) else {
+    let Some(sshd) = Sshd::start(&Options { own_network: true, ..Options::default() }) else {
         return;
     };
     let mut destination = sshd.destination("zoe");
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::Connect { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::Connect { .. })));
     destination.network = Network::Namespace(PathBuf::from(format!("/proc/{}/ns/net", sshd.pid())));
     let session = client().connect(&destination).await.unwrap();
     assert_eq!(output(&session, "id -un").await, "zoe\n");
     let address = ([127, 0, 0, 1], sshd.port).into();
-    assert!(
-        converge::ssh::open_tcp(address, &destination.network)
-            .await
-            .is_ok()
-    );
+    assert!(converge::ssh::open_tcp(address, &destination.network).await.is_ok());
     destination.network = Network::Namespace("/no/such/namespace".into());
-    assert!(matches!(
-        client().connect(&destination).await,
-        Err(Error::Namespace { .. })
-    ));
+    assert!(matches!(client().connect(&destination).await, Err(Error::Namespace { .. })));
 }

@@ -27,13 +27,7 @@ fn agent(padding: usize) -> AgentProgram {
 
 /// What the agent says first, after some talk in both directions.
 async fn talk(stream: AgentStream) -> String {
-    let AgentStream {
-        mut reader,
-        mut writer,
-        stderr,
-        control,
-        ..
-    } = stream;
+    let AgentStream { mut reader, mut writer, stderr, control, .. } = stream;
     writer.write_all(b"\x00ping\n").await.unwrap();
     writer.shutdown().await.unwrap();
     let mut text = String::new();
@@ -51,10 +45,7 @@ async fn session(sshd: &Sshd, user: &str) -> Session {
 }
 
 fn sudo(user: &str, password: Option<&str>) -> Privilege {
-    Privilege::Sudo {
-        user: user.into(),
-        password: password.map(Password::new),
-    }
+    Privilege::Sudo { user: user.into(), password: password.map(Password::new) }
 }
 
 async fn start(
@@ -72,66 +63,34 @@ async fn the_program_is_sent_once_and_kept_where_it_belongs() {
     let setup = "mount -t tmpfs -o noexec tmpfs /home/dan; chown dan:dan /home/dan\n\
                  echo 'echo Welcome; echo to the machine >&2' >/home/amy/.bashrc"
         .into();
-    let Some(sshd) = Sshd::start(&Options {
-        setup,
-        ..Options::default()
-    }) else {
+    let Some(sshd) = Sshd::start(&Options { setup, ..Options::default() }) else {
         return;
     };
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let home = |user: &str| match machine.trim() {
         "" => None,
-        machine => Some(format!(
-            "/home/{user}/.local/state/converge/{machine}/agent"
-        )),
+        machine => Some(format!("/home/{user}/.local/state/converge/{machine}/agent")),
     };
     for (login, privilege, runs_as, folder) in [
         ("zoe", Privilege::Login, "zoe", home("zoe")),
         ("amy", Privilege::Login, "amy", home("amy")),
-        (
-            "dan",
-            Privilege::Login,
-            "dan",
-            Some("/var/tmp/converge-12346".into()),
-        ),
-        (
-            "root",
-            Privilege::Login,
-            "root",
-            Some("/var/lib/converge/agent".into()),
-        ),
-        (
-            "root",
-            sudo("root", None),
-            "root",
-            Some("/var/lib/converge/agent".into()),
-        ),
-        (
-            "dan",
-            sudo("root", None),
-            "root",
-            Some("/var/lib/converge/agent".into()),
-        ),
+        ("dan", Privilege::Login, "dan", Some("/var/tmp/converge-12346".into())),
+        ("root", Privilege::Login, "root", Some("/var/lib/converge/agent".into())),
+        ("root", sudo("root", None), "root", Some("/var/lib/converge/agent".into())),
+        ("dan", sudo("root", None), "root", Some("/var/lib/converge/agent".into())),
         (
             "dan",
             sudo("root", Some("not asked for")),
             "root",
             Some("/var/lib/converge/agent".into()),
         ),
-        (
-            "zoe",
-            sudo("root", Some(PASSWORD)),
-            "root",
-            Some("/var/lib/converge/agent".into()),
-        ),
+        ("zoe", sudo("root", Some(PASSWORD)), "root", Some("/var/lib/converge/agent".into())),
         ("dan", sudo("zoe", None), "zoe", home("zoe")),
     ] {
         let program = agent(300_000);
         for uploaded in [true, false] {
             let case = format!("{login} {privilege:?} {uploaded}");
-            let stream = start(&sshd, login, &program, &privilege)
-                .await
-                .expect(&case);
+            let stream = start(&sshd, login, &program, &privilege).await.expect(&case);
             assert_eq!(stream.uploaded, uploaded, "{case}");
             let said = talk(stream).await;
             let expected = format!("{runs_as} serve {}", folder.clone().unwrap_or_default());
@@ -188,9 +147,7 @@ async fn sudo_refusals_are_told_apart() {
     };
     let program = agent(0);
     let fails = async |login, password| {
-        start(&sshd, login, &program, &sudo("root", password))
-            .await
-            .unwrap_err()
+        start(&sshd, login, &program, &sudo("root", password)).await.unwrap_err()
     };
     let error = fails("zoe", None).await;
     assert!(matches!(error, Error::SudoPasswordNeeded { .. }), "{error}");
@@ -202,23 +159,16 @@ async fn sudo_refusals_are_told_apart() {
     assert!(!error.to_string().contains("converge-password"), "{error}");
     let error = fails("amy", None).await;
     assert!(
-        matches!(
-            error,
-            Error::SudoPasswordNeeded { .. } | Error::SudoRefused { .. }
-        ),
+        matches!(error, Error::SudoPasswordNeeded { .. } | Error::SudoRefused { .. }),
         "{error}"
     );
 
-    let without = Options {
-        setup: "mount --bind /dev/null /usr/bin/sudo".into(),
-        ..Options::default()
-    };
+    let without =
+        Options { setup: "mount --bind /dev/null /usr/bin/sudo".into(), ..Options::default() };
     let Some(without) = Sshd::start(&without) else {
         return;
     };
-    let error = start(&without, "dan", &program, &sudo("root", None))
-        .await
-        .unwrap_err();
+    let error = start(&without, "dan", &program, &sudo("root", None)).await.unwrap_err();
     assert!(matches!(error, Error::SudoMissing { .. }), "{error}");
 }
 
@@ -228,10 +178,7 @@ async fn what_cannot_work_says_why() {
                  mount -t tmpfs -o noexec tmpfs /home/amy; chown amy:amy /home/amy; mkdir /var/tmp/converge-12347\n\
                  echo 'echo no log-in here; exit 4' >/home/zoe/.bashrc"
         .into();
-    let Some(sshd) = Sshd::start(&Options {
-        setup,
-        ..Options::default()
-    }) else {
+    let Some(sshd) = Sshd::start(&Options { setup, ..Options::default() }) else {
         return;
     };
     let login = Privilege::Login;
@@ -244,9 +191,7 @@ async fn what_cannot_work_says_why() {
     );
     assert!(error.to_string().contains("riscv128"));
 
-    let error = start(&sshd, "dan", &agent(1_000_000), &login)
-        .await
-        .unwrap_err();
+    let error = start(&sshd, "dan", &agent(1_000_000), &login).await.unwrap_err();
     assert!(
         matches!(&error, Error::Upload { reason, .. } if reason.contains("No space left")),
         "{error}"
@@ -266,14 +211,10 @@ async fn what_cannot_work_says_why() {
     );
     assert!(error.to_string().contains("exit status 4"), "{error}");
 
-    let error = start(
-        &sshd,
-        "root",
-        &AgentProgram::new(text, "Linux", std::env::consts::ARCH),
-        &login,
-    )
-    .await
-    .unwrap_err();
+    let error =
+        start(&sshd, "root", &AgentProgram::new(text, "Linux", std::env::consts::ARCH), &login)
+            .await
+            .unwrap_err();
     assert!(matches!(&error, Error::Silent { .. }), "{error}");
 }
 
@@ -287,9 +228,7 @@ async fn a_damaged_program_is_replaced() {
         "umask 077; mkdir -p /var/lib/converge/agent; cd /var/lib/converge/agent; : >{0}; chmod 755 {0}",
         program.digest()
     ));
-    let stream = start(&sshd, "root", &program, &Privilege::Login)
-        .await
-        .unwrap();
+    let stream = start(&sshd, "root", &program, &Privilege::Login).await.unwrap();
     assert!(stream.uploaded);
     assert_eq!(
         talk(stream).await,
@@ -333,18 +272,14 @@ async fn a_warm_start_costs_no_more_than_a_command() {
     let mut fastest = [Duration::MAX; 2];
     for round in 0..6 {
         let begin = std::time::Instant::now();
-        let stream = bootstrap::over_ssh(&session, "web1", &program, &Privilege::Login)
-            .await
-            .unwrap();
+        let stream =
+            bootstrap::over_ssh(&session, "web1", &program, &Privilege::Login).await.unwrap();
         let warm = usize::from(!stream.uploaded);
         fastest[warm] = fastest[warm].min(begin.elapsed());
         assert_eq!(warm == 0, round == 0);
         talk(stream).await;
     }
-    println!(
-        "bare command {bare:?}, cold {:?}, warm {:?}",
-        fastest[0], fastest[1]
-    );
+    println!("bare command {bare:?}, cold {:?}, warm {:?}", fastest[0], fastest[1]);
 }
 
 /// Not a test by itself: the one below runs it where `/var/lib` is a test's own.
@@ -352,15 +287,11 @@ async fn a_warm_start_costs_no_more_than_a_command() {
 #[ignore = "writes to /var/lib/converge; the test below gives it one of its own"]
 async fn local_inside() {
     let program = agent(100_000);
-    for (privilege, runs_as) in [
-        (Privilege::Login, "root"),
-        (sudo("root", None), "root"),
-        (sudo("daemon", None), "daemon"),
-    ] {
+    for (privilege, runs_as) in
+        [(Privilege::Login, "root"), (sudo("root", None), "root"), (sudo("daemon", None), "daemon")]
+    {
         for uploaded in [true, false] {
-            let stream = bootstrap::local("here", &program, &privilege)
-                .await
-                .unwrap();
+            let stream = bootstrap::local("here", &program, &privilege).await.unwrap();
             assert_eq!(
                 stream.uploaded,
                 uploaded && !matches!(&privilege, Privilege::Sudo { user, .. } if user == "root")
@@ -370,14 +301,9 @@ async fn local_inside() {
             assert!(said.starts_with(&format!("{runs_as} serve")), "{said}");
         }
     }
-    let stream = bootstrap::local("here", &program, &Privilege::Login)
-        .await
-        .unwrap();
+    let stream = bootstrap::local("here", &program, &Privilege::Login).await.unwrap();
     stream.control.close().await;
-    assert_eq!(
-        stream.control.wait().await,
-        converge::ssh::Exit::Signal("9".into())
-    );
+    assert_eq!(stream.control.wait().await, converge::ssh::Exit::Signal("9".into()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::change::{
     self, Act, ApplyError, Change, Command, Content, Execution, Run, Runner, Wait, WaitFor,
 };
 use crate::graph::{Node, NodeIndex, Work};
-use crate::kind::Contents;
+
 use crate::world::process::{self, Identity, Job, acting_as};
 use crate::world::{Answer, Host, Metadata, RemotePath, System};
 
@@ -74,8 +74,7 @@ impl Actuator<'_> {
                 change::apply_account(before.as_ref(), after.as_ref(), &runner).map_err(say)
             }
             Change::Packages(transaction) => {
-                let contents = |id: &crate::world::ContentId| self.store.bytes(id);
-                change::apply_packages(transaction, &contents, &runner).map_err(say)
+                change::apply_packages(transaction, &runner).map_err(say)
             }
             Change::Unit { name, before, after, stop } => {
                 change::apply_unit(name, before, after, stop, &runner).map_err(say)
@@ -381,7 +380,8 @@ fn settle(ready: Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
         return;
     }
     let all_at_once = ready.len() >= SYNC_FILE_SYSTEM;
-    if all_at_once && let Err(error) = Staged::sync_file_systems(ready.iter().map(|one| &one.staged))
+    if all_at_once
+        && let Err(error) = Staged::sync_file_systems(ready.iter().map(|one| &one.staged))
     {
         failed.extend(ready.into_iter().map(|one| (one.node, error.to_string())));
         return;
@@ -423,7 +423,8 @@ fn http_status(address: &str) -> Result<(), String> {
     use std::io::{Read, Write};
     let rest = address.strip_prefix("http://").ok_or("only http:// addresses can be waited for")?;
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-    let socket = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    let socket = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
         authority.to_owned()
     } else {
         format!("{authority}:80")

@@ -7,7 +7,7 @@ use super::act::Actuator;
 use super::output::Output;
 use super::plan::{NodePlan, Plan, Planner, explain, is_change};
 use super::wave::Wave;
-use crate::change::{Change, Content};
+use crate::change::{Change, Content, PackageTransaction, is_within, merge_packages};
 use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::{Changed, Declared, Planning, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
@@ -122,9 +122,10 @@ impl Applier<'_> {
         for step in &ready {
             walk.disturbed[*step] = steps.after(*step).iter().any(|earlier| {
                 walk.disturbed[*earlier]
-                    || steps.members(*earlier).iter().any(|index| {
-                        walk.ended[*index as usize].is_some_and(|ended| ended.changed)
-                    })
+                    || steps
+                        .members(*earlier)
+                        .iter()
+                        .any(|index| walk.ended[*index as usize].is_some_and(|ended| ended.changed))
             });
         }
         ready
@@ -209,7 +210,10 @@ impl Applier<'_> {
             let because = String::from("nothing changed that it waits for");
             return Some(Outcome::Met { because });
         }
-        if plan.verdict == Verdict::Ok && !disturbed && plan.changes.is_empty() && node.onfail.is_none()
+        if plan.verdict == Verdict::Ok
+            && !disturbed
+            && plan.changes.is_empty()
+            && node.onfail.is_none()
         {
             return Some(Outcome::Met { because: plan.because.clone() });
         }
@@ -300,7 +304,14 @@ impl Applier<'_> {
             let views = self.planner.views(index, changes, None);
             let lines: Vec<String> = views
                 .into_iter()
-                .map(|shown| format!("{} {}: {}", shown.view.action, shown.view.target, shown.view.diff.trim_end()))
+                .map(|shown| {
+                    format!(
+                        "{} {}: {}",
+                        shown.view.action,
+                        shown.view.target,
+                        shown.view.diff.trim_end()
+                    )
+                })
                 .collect();
             if lines.is_empty() { String::from("nothing to do") } else { lines.join("\n") }
         };
@@ -326,6 +337,10 @@ impl Applier<'_> {
                     Change::Content { path, .. } | Change::Metadata { path, .. } => {
                         own.iter().any(|claim| claim.covers(path))
                     }
+                    Change::Packages(now) => plan.changes.iter().all(|planned| match planned {
+                        Change::Packages(announced) => is_within(now, announced),
+                        _ => true,
+                    }),
                     // The other actions of a kind have no target but the declared one.
                     _ => true,
                 }
@@ -341,9 +356,9 @@ impl Applier<'_> {
         work.iter().all(|(index, changes)| {
             let node = self.node(*index);
             node.retry.is_none()
-                && changes
-                    .iter()
-                    .all(|change| matches!(change, Change::Content { .. } | Change::Metadata { .. }))
+                && changes.iter().all(|change| {
+                    matches!(change, Change::Content { .. } | Change::Metadata { .. })
+                })
         })
     }
 
@@ -367,6 +382,19 @@ impl Applier<'_> {
 
     /// Makes the changes of a step that is not only about files, with its retries.
     fn act(&self, work: &[(NodeIndex, Vec<Change>)]) -> Vec<(NodeIndex, Outcome)> {
+        if let Some(merged) = merged(work) {
+            let made = self.actuator.make(self.node(work[0].0), &[Change::Packages(merged)]);
+            return work
+                .iter()
+                .map(|(index, changes)| {
+                    let outcome = match &made {
+                        Ok(()) => self.made(*index, changes),
+                        Err(message) => self.failed(self.node(*index), message.clone()),
+                    };
+                    (*index, outcome)
+                })
+                .collect();
+        }
         let mut outcomes = Vec::new();
         let mut failed = false;
         for (index, changes) in work {
@@ -412,10 +440,11 @@ impl Applier<'_> {
 
     fn apply_wave(&self, walk: &mut Walk, wave: Wave) -> std::io::Result<()> {
         let begun = Instant::now();
-        let wanted = wave.work().flat_map(|(_, changes)| changes).filter_map(|change| match change {
-            Change::Content { after: Content::File(id), .. } => Some(*id),
-            _ => None,
-        });
+        let wanted =
+            wave.work().flat_map(|(_, changes)| changes).filter_map(|change| match change {
+                Change::Content { after: Content::File(id), .. } => Some(*id),
+                _ => None,
+            });
         self.planner.store.prefetch(wanted.collect::<Vec<_>>())?;
         let results = self.actuator.make_wave(&wave, &|index| self.node(index));
         let ms = milliseconds(begun);
@@ -456,10 +485,28 @@ impl Applier<'_> {
     }
 }
 
+/// The one transaction of a step's package states, if it has several.
+fn merged(work: &[(NodeIndex, Vec<Change>)]) -> Option<PackageTransaction> {
+    if work.len() < 2 {
+        return None;
+    }
+    let mut transactions = Vec::new();
+    for change in work.iter().flat_map(|(_, changes)| changes) {
+        match change {
+            Change::Packages(transaction) => transactions.push(transaction),
+            _ => return None,
+        }
+    }
+    merge_packages(transactions)
+}
+
 fn same_target(left: &Change, right: &Change) -> bool {
     match (left, right) {
         (Change::Content { path: left, .. }, Change::Content { path: right, .. })
-        | (Change::Metadata { path: left, .. }, Change::Metadata { path: right, .. }) => left == right,
+        | (Change::Metadata { path: left, .. }, Change::Metadata { path: right, .. }) => {
+            left == right
+        }
+        (Change::Packages(_), _) => false,
         _ => std::mem::discriminant(left) == std::mem::discriminant(right),
     }
 }

@@ -93,16 +93,10 @@ fn greet(output: &Output) -> Result<(), AgentError> {
 }
 
 /// Takes messages apart until the controller is gone or says `Stop`.
-fn listen(
-    mut input: impl Read,
-    pieces: &mpsc::SyncSender<Piece>,
-    control: &mpsc::Sender<ToAgent>,
-) {
+fn listen(mut input: impl Read, pieces: &mpsc::SyncSender<Piece>, control: &mpsc::Sender<ToAgent>) {
     loop {
         let sent = match wire::read_frame(&mut input) {
-            Ok(ToAgent::Content { bytes, last }) => {
-                pieces.send(Piece::Bytes(bytes, last)).is_ok()
-            }
+            Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)).is_ok(),
             Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)).is_ok(),
             Ok(ToAgent::Stop) | Err(_) => return,
             Ok(order) => control.send(order).is_ok(),
@@ -151,6 +145,7 @@ impl Session<'_> {
             store: self.store,
             actors: &actors,
             diff: options.diff,
+            untrusted: options.untrusted,
         };
         let plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
         self.output.send(&FromAgent::PlanDone)?;

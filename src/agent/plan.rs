@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use super::contents::{SMALL, Store};
@@ -48,6 +48,8 @@ pub(super) struct Planner<'a> {
     pub(super) store: &'a Store,
     pub(super) actors: &'a HashMap<Option<String>, Actor>,
     pub(super) diff: bool,
+    /// Guards are not run: what they decide waits.
+    pub(super) untrusted: bool,
 }
 
 /// A plan of all nodes, by their index.
@@ -60,8 +62,13 @@ impl Planner<'_> {
         mut tell: impl FnMut(Vec<PlannedNode>) -> std::io::Result<()>,
     ) -> std::io::Result<Plan> {
         let world = World::observed(self.host);
-        let by_id: HashMap<ResourceId, NodeIndex> =
-            self.graph.nodes.iter().zip(0..).map(|(node, index)| (node.id.clone(), index)).collect();
+        let by_id: HashMap<ResourceId, NodeIndex> = self
+            .graph
+            .nodes
+            .iter()
+            .zip(0..)
+            .map(|(node, index)| (node.id.clone(), index))
+            .collect();
         let mut plan: Plan = vec![None; self.graph.nodes.len()];
         for level in self.steps.levels() {
             let mut planned = self.plan_level(level, &world, &plan, &by_id);
@@ -151,12 +158,13 @@ impl Planner<'_> {
             let node = &self.graph.nodes[*index as usize];
             match self.before_planning(node, world, plan) {
                 Gate::Settled(settled) => result.push((*index, settled)),
-                Gate::Open(waits) => together.push((*index, waits)),
+                Gate::Open(waits) => together.push((*index, waits, None)),
+                Gate::Undecided(reason) => together.push((*index, Vec::new(), Some(reason))),
             }
         }
-        let indexes: Vec<NodeIndex> = together.iter().map(|(index, _)| *index).collect();
+        let indexes: Vec<NodeIndex> = together.iter().map(|(index, ..)| *index).collect();
         let planned = self.plan_nodes(&indexes, world, plan);
-        for ((index, waits), planned) in together.into_iter().zip(planned) {
+        for ((index, waits, undecided), planned) in together.into_iter().zip(planned) {
             let node_plan = match planned {
                 Ok(mut planned) => {
                     planned.depends_on.retain(|id| by_id.contains_key(id));
@@ -168,7 +176,8 @@ impl Planner<'_> {
                     depends_on.sort_unstable();
                     depends_on.dedup();
                     let visible = planned.changes.iter().any(is_change);
-                    let verdict = if !depends_on.is_empty() {
+                    let undecided = undecided.map(str::to_owned).or(planned.undecided);
+                    let verdict = if undecided.is_some() || !depends_on.is_empty() {
                         Verdict::Depends
                     } else if visible {
                         Verdict::Change
@@ -177,7 +186,7 @@ impl Planner<'_> {
                     };
                     NodePlan {
                         verdict,
-                        because: planned.because.unwrap_or_default(),
+                        because: undecided.or(planned.because).unwrap_or_default(),
                         assuming: indexes(&planned.assuming),
                         changes: planned.changes,
                         depends_on,
@@ -226,6 +235,7 @@ impl Planner<'_> {
 
     fn planning<'w>(&'w self, node: &'w Node, world: &'w World<'w>) -> Planning<'w> {
         Planning::new(&node.id, self.actor(node), &node.environment, world, self.store)
+            .untrusted(self.untrusted)
     }
 
     fn actor(&self, node: &Node) -> &Actor {
@@ -345,6 +355,9 @@ impl Planner<'_> {
             waits.extend(pending);
             return Gate::Open(waits);
         }
+        if self.untrusted {
+            return Gate::Undecided("its guards are not run (--untrusted)");
+        }
         match self.guards(node, world) {
             Ok(None) => Gate::Open(waits),
             Ok(Some(reason)) => Gate::Settled(NodePlan::settled(Verdict::Ok, reason)),
@@ -353,7 +366,11 @@ impl Planner<'_> {
     }
 
     /// Runs the guards; the reason if they say that there is nothing to do.
-    pub(super) fn guards(&self, node: &Node, world: &World<'_>) -> Result<Option<String>, PlanError> {
+    pub(super) fn guards(
+        &self,
+        node: &Node,
+        world: &World<'_>,
+    ) -> Result<Option<String>, PlanError> {
         let run = |line: &str| -> Result<bool, PlanError> {
             let mut probe = Probe::new(["/bin/sh", "-c", line]);
             probe.user = Some(self.actor(node).user.clone());
@@ -397,7 +414,12 @@ impl Planner<'_> {
         pending
     }
 
-    pub(super) fn lay_over(&self, index: NodeIndex, plan: &NodePlan, world: &World<'_>) -> std::io::Result<()> {
+    pub(super) fn lay_over(
+        &self,
+        index: NodeIndex,
+        plan: &NodePlan,
+        world: &World<'_>,
+    ) -> std::io::Result<()> {
         let node = &self.graph.nodes[index as usize];
         for one in &plan.changes {
             change::lay_over(one, &node.id, world)
@@ -484,9 +506,8 @@ impl Planner<'_> {
                     Change::Content { path, before, after } if self.diff => {
                         let old = match before {
                             Content::File(id) if id.size <= SMALL => {
-                                let planned = world.is_some_and(|world| {
-                                    world.planned_content(path) == Some(*id)
-                                });
+                                let planned = world
+                                    .is_some_and(|world| world.planned_content(path) == Some(*id));
                                 if planned {
                                     self.store.bytes(id).ok()
                                 } else {
@@ -537,6 +558,8 @@ enum Gate {
     Settled(NodePlan),
     /// The kind plans; the node waits for these all the same.
     Open(Vec<NodeIndex>),
+    /// The kind plans; whether anything happens is not known, for this reason.
+    Undecided(&'static str),
 }
 
 /// Whether it counts as a change: looking and waiting do not.

@@ -23,7 +23,8 @@ pub fn unified(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Strin
         .algorithm(Algorithm::Myers)
         .deadline(Instant::now() + DEADLINE)
         .diff_lines(old_text, new_text);
-    let unified = difference.unified_diff().context_radius(3).header(old_name, new_name).to_string();
+    let unified =
+        difference.unified_diff().context_radius(3).header(old_name, new_name).to_string();
     let mut shown = String::with_capacity(unified.len());
     let mut lines = unified.lines();
     for line in lines.by_ref().take(LINE_LIMIT) {

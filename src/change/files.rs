@@ -55,7 +55,8 @@ impl Place {
         let name = path.as_path().file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let folder = match rustix::fs::openat2(CWD, parent.as_path(), flags, Mode::empty(), strict) {
+        let folder = match rustix::fs::openat2(CWD, parent.as_path(), flags, Mode::empty(), strict)
+        {
             Ok(folder) => folder,
             Err(rustix::io::Errno::LOOP) => {
                 if rustix::process::geteuid().is_root() {
@@ -180,8 +181,11 @@ impl Staged {
                 rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT,
             ) => {
                 let name = place.temporary_name();
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
                 (rustix::fs::openat(&place.folder, &name, flags, mode)?, Some(name))
             }
             Err(error) => return Err(error.into()),
@@ -210,9 +214,11 @@ impl Staged {
     /// Where a check can read the candidate.
     pub fn candidate(&self) -> PathBuf {
         match &self.name {
-            Some(name) => self.place.path.parent().map_or_else(PathBuf::new, |folder| {
-                folder.as_path().join(name)
-            }),
+            Some(name) => self
+                .place
+                .path
+                .parent()
+                .map_or_else(PathBuf::new, |folder| folder.as_path().join(name)),
             None => {
                 let process = rustix::process::getpid().as_raw_nonzero();
                 PathBuf::from(format!("/proc/{process}/fd/{}", self.file.as_raw_fd()))

@@ -6,7 +6,7 @@ mod accounts;
 mod diff;
 pub mod files;
 mod overlay;
-mod packages;
+pub mod packages;
 mod render;
 mod runner;
 mod types;
@@ -15,7 +15,7 @@ mod units;
 pub use accounts::apply as apply_account;
 pub use diff::sanitize;
 pub use overlay::lay_over;
-pub use packages::apply as apply_packages;
+pub use packages::{apply as apply_packages, is_within, merge as merge_packages};
 pub use render::{Sides, view};
 pub use runner::{ApplyError, Execution, Runner};
 pub use types::{

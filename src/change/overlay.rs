@@ -14,7 +14,9 @@ pub fn lay_over(change: &Change, by: &ResourceId, world: &World<'_>) -> Result<(
             let entry = with_metadata(world.entry(path)?.value, after.clone());
             world.lay_entry(by, path.clone(), entry, content);
         }
-        Change::Account { before, after } => lay_account(before.as_ref(), after.as_ref(), by, world),
+        Change::Account { before, after } => {
+            lay_account(before.as_ref(), after.as_ref(), by, world)
+        }
         Change::Packages(transaction) => {
             for moved in &transaction.moves {
                 let entry = moved.after.as_ref().map(|state| PackageEntry {
@@ -43,7 +45,8 @@ pub fn lay_over(change: &Change, by: &ResourceId, world: &World<'_>) -> Result<(
             }
             world.lay_unit(by, entry);
         }
-        Change::Act(Act::Run(_) | Act::React { .. } | Act::ReloadManager { .. } | Act::Wait(_)) => {}
+        Change::Act(Act::Run(_) | Act::React { .. } | Act::ReloadManager { .. } | Act::Wait(_)) => {
+        }
     }
     Ok(())
 }

@@ -27,9 +27,11 @@ pub fn view(change: &Change, sides: Sides<'_>) -> ChangeView {
         Change::Metadata { path, before, after } => {
             ("metadata", path.to_string(), metadata(before.as_ref(), after))
         }
-        Change::Account { before, after } => {
-            ("account", account_name(before.as_ref().or(after.as_ref())), super::accounts::render(before.as_ref(), after.as_ref()))
-        }
+        Change::Account { before, after } => (
+            "account",
+            account_name(before.as_ref().or(after.as_ref())),
+            super::accounts::render(before.as_ref(), after.as_ref()),
+        ),
         Change::Packages(transaction) => {
             let names: Vec<_> = transaction
                 .moves

@@ -46,16 +46,7 @@ pub enum Change {
         /// How it is asked to stop, if it has to.
         stop: Stop,
     },
-    /// How a service is asked to stop; what is none is as its unit says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
-    /// The signal, such as `SIGQUIT`.
-    pub signal: Option<String>,
-    /// Killed after that, in milliseconds.
-    pub timeout: Option<u64>,
-}
-
-/// Something that only happens.
+    /// Something that only happens.
     Act(Act),
 }
 
@@ -119,6 +110,8 @@ pub struct PackageTransaction {
     pub release: Option<String>,
     /// Answers for the packages' questions: package, question, type, value.
     pub debconf: Vec<(String, String, String, String)>,
+    /// Whether every installed package is upgraded.
+    pub upgrade_all: bool,
     /// Whether the manager's lists have to be fetched first: with it, versions are not known yet.
     pub refresh_lists: bool,
 }

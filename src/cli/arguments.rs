@@ -133,7 +133,13 @@ pub(crate) struct InventoryArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArguments {
     /// Inventory whose hosts have `connection: sandbox`.
-    #[arg(short, long = "inventory", value_name = "INVENTORY", default_value = "sandbox", global = true)]
+    #[arg(
+        short,
+        long = "inventory",
+        value_name = "INVENTORY",
+        default_value = "sandbox",
+        global = true
+    )]
     pub(crate) inventory: Vec<String>,
     #[command(subcommand)]
     pub(crate) action: SandboxAction,
@@ -170,4 +176,3 @@ pub(crate) enum SandboxAction {
         port: u16,
     },
 }
-

@@ -38,6 +38,15 @@ impl HostError {
     }
 }
 
+async fn over_ssh(
+    run: &Run,
+    host: &HostRun,
+    destination: &ssh::Destination,
+) -> Result<ssh::AgentStream, ssh::Error> {
+    let session = run.client.connect(destination).await?;
+    bootstrap::over_ssh(&session, &host.name, &run.program, &host.privilege).await
+}
+
 /// A host with a running agent.
 pub(super) struct Host {
     name: String,
@@ -60,18 +69,17 @@ impl Host {
     ) -> Result<Self, HostError> {
         let stream = match &host.reach {
             Reach::Ssh(request) => {
-                let resolved =
-                    run.client.resolve(request).await.map_err(|error| HostError::from_ssh(&error))?;
+                let resolved = run
+                    .client
+                    .resolve(request)
+                    .await
+                    .map_err(|error| HostError::from_ssh(&error))?;
                 for message in resolved.warnings {
                     let _ = events.send(Event::Warning { host: Some(host.name.clone()), message });
                 }
-                let session = run
-                    .client
-                    .connect(&resolved.destination)
-                    .await
-                    .map_err(|error| HostError::from_ssh(&error))?;
-                bootstrap::over_ssh(&session, &host.name, &run.program, &host.privilege).await
+                over_ssh(run, &host, &resolved.destination).await
             }
+            Reach::Resolved(destination) => over_ssh(run, &host, destination).await,
             Reach::Local => bootstrap::local(&host.name, &run.program, &host.privilege).await,
         };
         let stream = stream.map_err(|error| HostError::from_ssh(&error))?;
@@ -142,14 +150,18 @@ impl Host {
         let host = self.name.clone();
         let _ = events.send(Event::HostPlanned { host, summary });
         if summary.failed > 0 {
-            return Err(self.failed(format!("{} of its resources cannot be planned", summary.failed)));
+            return Err(
+                self.failed(format!("{} of its resources cannot be planned", summary.failed))
+            );
         }
         Ok(())
     }
 
     fn planned(&mut self, node: PlannedNode, events: &Events) -> Result<(), HostError> {
         let Some(declared) = self.graph.nodes.get(node.node as usize) else {
-            return Err(self.failed(String::from("the agent names a resource that was not declared")));
+            return Err(
+                self.failed(String::from("the agent names a resource that was not declared"))
+            );
         };
         let names = |indexes: &[NodeIndex]| -> Vec<String> {
             indexes
@@ -158,8 +170,8 @@ impl Host {
                 .map(|node| node.id.to_string())
                 .collect()
         };
-        let acts = matches!(node.verdict, Verdict::Change | Verdict::Depends)
-            || !node.changes.is_empty();
+        let acts =
+            matches!(node.verdict, Verdict::Change | Verdict::Depends) || !node.changes.is_empty();
         if acts && let Some(busy) = self.busy.get_mut(declared.play as usize) {
             *busy = true;
         }

@@ -8,14 +8,16 @@ use super::host::{Host, HostError};
 use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Phase, Status};
-use crate::ssh::{AgentProgram, Client, Privilege, Request};
+use crate::ssh::{AgentProgram, Client, Destination, Privilege, Request};
 use crate::wire::PlanOptions;
 
 /// How a host is reached.
 #[derive(Clone, Debug)]
 pub enum Reach {
-    /// Over SSH.
+    /// Over SSH, as the inventory and the user's configuration say.
     Ssh(Box<Request>),
+    /// Over SSH, as said here.
+    Resolved(Box<Destination>),
     /// It is this machine.
     Local,
 }
@@ -107,11 +109,7 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
 }
 
 /// Runs something for each host, `forks` at a time; results in the order of the hosts.
-async fn for_each<T, U, F>(
-    run: &Run,
-    items: Vec<T>,
-    act: impl Fn(T) -> F,
-) -> Vec<U>
+async fn for_each<T, U, F>(run: &Run, items: Vec<T>, act: impl Fn(T) -> F) -> Vec<U>
 where
     F: Future<Output = U> + Send + 'static,
     U: Send + 'static,
@@ -178,8 +176,7 @@ async fn compile(
             let _permit = permits.acquire().await;
             let name = host.name().to_owned();
             let facts = host.facts().to_owned();
-            let graph =
-                tokio::task::spawn_blocking(move || (run.compile)(&name, &facts)).await;
+            let graph = tokio::task::spawn_blocking(move || (run.compile)(&name, &facts)).await;
             match graph {
                 Ok(Ok(graph)) => {
                     host.declare(graph);

@@ -8,7 +8,7 @@ use super::hazard::Hazards;
 use super::types::{Graph, Node, Work};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::kind::{Claim, Footprint};
-use crate::lang::{Declaration, Reference, Skipped, matching};
+use crate::lang::{Declaration, Names, Reference, Skipped};
 use crate::resource::ResourceId;
 
 /// One play's declarations for a host.
@@ -49,6 +49,7 @@ struct Requisite {
 
 struct PlayGraph<'a> {
     declarations: &'a [Declaration],
+    names: Names,
     sources: &'a Sources,
     graph: DiGraph<Item, Requisite>,
     vertices: HashMap<Item, PetIndex>,
@@ -58,6 +59,7 @@ struct PlayGraph<'a> {
 
 impl<'a> PlayGraph<'a> {
     fn new(declarations: &'a [Declaration], sources: &'a Sources) -> Self {
+        let names = Names::new(declarations);
         let mut graph = DiGraph::new();
         let mut vertices = HashMap::new();
         let mut placed: Vec<(usize, Item)> = Vec::new();
@@ -68,7 +70,7 @@ impl<'a> PlayGraph<'a> {
                 && !(common.watch.is_empty() && common.restart_on.is_empty())
             {
                 let watched = common.watch.iter().chain(&common.restart_on);
-                let last = watched.flat_map(|reference| matching(declarations, reference)).max();
+                let last = watched.flat_map(|reference| names.matching(reference)).max();
                 placed.push((last.map_or(index, |last| last.max(index)), Item::Reaction(index)));
             }
         }
@@ -77,7 +79,7 @@ impl<'a> PlayGraph<'a> {
         for item in &order {
             vertices.insert(*item, graph.add_node(*item));
         }
-        let mut play = Self { declarations, sources, graph, vertices, order };
+        let mut play = Self { declarations, names, sources, graph, vertices, order };
         play.add_requisites();
         play
     }
@@ -106,7 +108,7 @@ impl<'a> PlayGraph<'a> {
             for (word, references) in [("watch", &common.watch), ("restart_on", &common.restart_on)]
             {
                 for reference in references {
-                    for watched in matching(self.declarations, reference) {
+                    for watched in self.names.matching(reference) {
                         self.connect(Item::Declared(watched), reaction, word, reference.span);
                         // What stands before the service is in place before it starts at first.
                         if watched < index {
@@ -123,7 +125,8 @@ impl<'a> PlayGraph<'a> {
         match reference.text.strip_prefix("reaction:") {
             Some(rest) => {
                 let service = Reference { text: rest.to_owned(), span: reference.span };
-                matching(self.declarations, &service)
+                self.names
+                    .matching(&service)
                     .into_iter()
                     .map(|index| {
                         let reaction = Item::Reaction(index);
@@ -135,9 +138,7 @@ impl<'a> PlayGraph<'a> {
                     })
                     .collect()
             }
-            None => {
-                matching(self.declarations, reference).into_iter().map(Item::Declared).collect()
-            }
+            None => self.names.matching(reference).into_iter().map(Item::Declared).collect(),
         }
     }
 
@@ -170,7 +171,8 @@ impl<'a> PlayGraph<'a> {
             }
             found = true;
             edges.sort_by_key(|edge| edge.weight().span);
-            let names: Vec<_> = component.iter().map(|vertex| self.name(self.graph[*vertex])).collect();
+            let names: Vec<_> =
+                component.iter().map(|vertex| self.name(self.graph[*vertex])).collect();
             let message = format!("requisites go round in a circle: {}", names.join(", "));
             let mut diagnostic = Diagnostic::error("cycle", message);
             for edge in edges {
@@ -281,7 +283,8 @@ impl<'a> PlayGraph<'a> {
         match item {
             Item::Reaction(index) => {
                 let declaration = &self.declarations[index];
-                let unit = declaration.declared.as_ref().map(|declared| declared.kind().footprint());
+                let unit =
+                    declaration.declared.as_ref().map(|declared| declared.kind().footprint());
                 unit.or_else(|| {
                     Some(Footprint::default().writing(Claim::Unit(declaration.key.clone())))
                 })

@@ -29,8 +29,10 @@ impl Hazards {
     /// The steps that have to be done before this one; remembers it for later ones.
     pub(super) fn visit(&mut self, step: usize, footprint: &Footprint) -> Vec<usize> {
         let mut before = Vec::new();
-        let whole = |claim: &Claim| matches!(claim, Claim::World | Claim::Packages);
-        if footprint.writes.iter().chain(&footprint.reads).any(whole) {
+        // Package transactions are barriers, so whoever only reads packages comes after them anyway.
+        let whole = footprint.reads.contains(&Claim::World)
+            || footprint.writes.iter().any(|claim| matches!(claim, Claim::World | Claim::Packages));
+        if whole {
             before.append(&mut self.since_barrier);
             before.extend(self.barrier);
             *self = Self { barrier: Some(step), ..Self::default() };

@@ -52,6 +52,18 @@ pub enum ConnectionKind {
     Sandbox,
 }
 
+impl ConnectionKind {
+    /// The means of that name; Ansible's names of plugins that do the same are understood.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.strip_prefix("ansible.builtin.").unwrap_or(name) {
+            "ssh" | "smart" | "paramiko" | "paramiko_ssh" => Some(Self::Ssh),
+            "local" => Some(Self::Local),
+            "sandbox" => Some(Self::Sandbox),
+            _ => None,
+        }
+    }
+}
+
 /// What a variable sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Setting {

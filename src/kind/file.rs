@@ -29,12 +29,7 @@ pub struct File {
 pub static SPEC: Spec = Spec {
     name: "file",
     summary: "A regular file with its content, owner, group and mode",
-    key: Key {
-        name: "path",
-        shape: Shape::Path,
-        summary: "Where the file stands",
-        identity: &[],
-    },
+    key: Key { name: "path", shape: Shape::Path, summary: "Where the file stands", identity: &[] },
     arguments: &[
         Argument::optional("content", Shape::Content, "The content as text"),
         Argument::optional("template", Shape::Template, "A Jinja template that gives the content"),
@@ -46,7 +41,11 @@ pub static SPEC: Spec = Spec {
         Argument::optional("checksum", Shape::Text, "`sha256:HEX` of what `source` fetches"),
         Argument::optional("owner", Shape::Principal, "User name or number; left as it is"),
         Argument::optional("group", Shape::Principal, "Group name or number; left as it is"),
-        Argument::optional("mode", Shape::Mode, "Permissions; left as they are, new files get 0644"),
+        Argument::optional(
+            "mode",
+            Shape::Mode,
+            "Permissions; left as they are, new files get 0644",
+        ),
         Argument::optional(
             "state",
             Shape::Choice(&["present", "absent"]),
@@ -90,11 +89,8 @@ impl Kind for File {
         }
         let exists = planning.entry(&self.path)? != Entry::Absent;
         let content = self.content.filter(|_| self.replace || !exists);
-        let ownership = Ownership {
-            owner: self.owner.clone(),
-            group: self.group.clone(),
-            mode: self.mode,
-        };
+        let ownership =
+            Ownership { owner: self.owner.clone(), group: self.group.clone(), mode: self.mode };
         planning.file(&self.path, content, &ownership, 0o644)
     }
 

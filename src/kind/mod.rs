@@ -33,8 +33,8 @@ pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
 pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
 pub use service::{Changed, DueReaction, Service, Watched, plan_reaction};
-pub use tree::{Exclusion, TreeEntry, TreeNode};
 pub use spec::{Argument, Key, Shape, Spec};
+pub use tree::{Exclusion, TreeEntry, TreeNode};
 
 /// What a kind does: it says what it touches, and it plans.
 pub trait Kind {
@@ -158,6 +158,33 @@ kinds! {
     "unit" => unit::Unit,
     "command" => command::Command,
     "wait_for" => wait_for::WaitFor,
+}
+
+impl Declared {
+    /// Plans resources with equal [`Kind::transaction`] keys together, each in its own planning.
+    ///
+    /// Errors stand at the positions of the resources that they are about.
+    pub fn plan_together(
+        declared: &[&Declared],
+        plannings: &mut [Planning<'_>],
+    ) -> Result<(), Vec<Option<PlanError>>> {
+        let packages: Vec<&package::Package> = declared
+            .iter()
+            .filter_map(|declared| match declared {
+                Declared::Package(package) => Some(package),
+                _ => None,
+            })
+            .collect();
+        if packages.len() == declared.len() {
+            return package::plan_transaction(&packages, plannings);
+        }
+        let errors: Vec<Option<PlanError>> = declared
+            .iter()
+            .zip(plannings)
+            .map(|(declared, planning)| declared.kind().plan(planning).err())
+            .collect();
+        if errors.iter().all(Option::is_none) { Ok(()) } else { Err(errors) }
+    }
 }
 
 /// The kind of that name.

@@ -4,12 +4,10 @@ mod transaction;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Argument, Claim, Footprint, Key, Kind, Ownership, PlanError, Planning, Shape, Spec,
-};
+use super::{Argument, Claim, Footprint, Key, Kind, Ownership, PlanError, Planning, Shape, Spec};
 use crate::change::packages::{Request, parse_simulation};
 use crate::change::{Change, PackageManager, PackageMove, PackageState, PackageTransaction};
-use crate::world::{ContentId, Opaque, PackageEntry, Probe, RemotePath};
+use crate::world::{Answer, ContentId, Opaque, PackageEntry, Probe, RemotePath};
 
 pub use transaction::plan_transaction;
 
@@ -185,7 +183,7 @@ impl Package {
             };
         }
         // Debian Policy 5.6.1, and an architecture.
-        let (name, architecture) = self.name.split_once(':').unwrap_or((&self.name, "any"));
+        let (name, architecture) = self.name.split_once(':').unwrap_or((self.name.as_str(), "any"));
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let legal = name.len() > 1
             && name.bytes().next().is_some_and(plain)
@@ -207,12 +205,21 @@ impl Package {
                 return Err(PlanError::new("`version` goes with `state: present` only"));
             }
         }
-        if self.hold == Some(true) && matches!(self.state, Wanted::Absent | Wanted::Purged) {
+        let gone = matches!(self.state, Wanted::Absent | Wanted::Purged);
+        let exact = self.version.as_ref().is_some_and(|version| !version.contains('*'));
+        if self.content.is_some() && !gone && !exact {
+            let message = format!("the version of the local package {} is not said", self.name);
+            return Err(PlanError::new(message).help(
+                "say it beside `source`: `version: …`, as `dpkg-deb -f FILE Version` prints it",
+            ));
+        }
+        if self.hold == Some(true) && gone {
             return Err(PlanError::new("a package that is not there cannot be held"));
         }
         for (question, answer) in &self.debconf {
             let odd = |text: &String| text.contains(char::is_control);
-            if answer.len() != 2 || answer.iter().any(odd) || question.contains(char::is_whitespace) {
+            if answer.len() != 2 || answer.iter().any(odd) || question.contains(char::is_whitespace)
+            {
                 return Err(PlanError::new(format!("`debconf` of `{question}` is not an answer"))
                     .help("write `question: [type, value]`, each on one line"));
             }
@@ -236,10 +243,12 @@ impl Package {
         };
         let installed = current.as_ref().filter(|entry| entry.version.is_some());
         let Some(entry) = installed else {
-            let left_over = current.is_some_and(|entry| !entry.broken);
+            let left_over = current.as_ref().is_some_and(|entry| !entry.broken);
             return Ok(match self.state {
                 Wanted::Absent | Wanted::Upgraded => None,
-                Wanted::Purged if left_over => Some(PackageMove { purge: true, ..step(None, None) }),
+                Wanted::Purged if left_over => {
+                    Some(PackageMove { purge: true, ..step(None, None) })
+                }
                 Wanted::Purged => None,
                 Wanted::Present | Wanted::Latest => {
                     let hold = self.hold.unwrap_or(false);
@@ -317,12 +326,7 @@ impl Package {
         mut step: PackageMove,
         planning: &mut Planning<'_>,
     ) -> Result<(), PlanError> {
-        let version = step.after.as_ref().and_then(|state| state.version.clone());
-        let Some(version) = version.filter(|version| !version.contains('*')) else {
-            let message = format!("the version of the local package {} is not known", self.name);
-            return Err(PlanError::new(message)
-                .help("say it beside `source`: `version: …`, as `dpkg-deb -f FILE Version` prints it"));
-        };
+        let version = self.version.as_deref().unwrap_or_default();
         let file = format!("{}_{version}_{:?}.deb", step.name, content.digest).replace(':', "%3a");
         let path = RemotePath::from(CACHE).join(file);
         planning.parents(&path)?;
@@ -383,7 +387,7 @@ fn state_of(entry: &PackageEntry) -> PackageState {
 }
 
 /// Asks apt what would happen. Nothing is locked or written for that.
-fn simulate(request: &Request, planning: &Planning<'_>) -> Result<crate::world::Answer, PlanError> {
+fn simulate(request: &Request, planning: &Planning<'_>) -> Result<Answer, PlanError> {
     let mut probe = Probe::new([]);
     probe.argv = request.simulation();
     probe.user = Some(planning.actor.user.clone());

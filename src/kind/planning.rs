@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::change::{Change, Content};
 use crate::resource::ResourceId;
 use crate::world::{
-    Answer, ContentId, EDIT_LIMIT, Entry, GroupEntry, Metadata, ObserveError, PackageEntry, Predicted,
-    Probe, RemotePath, UnitEntry, UserEntry, World,
+    Answer, ContentId, EDIT_LIMIT, Entry, GroupEntry, Metadata, ObserveError, PackageEntry,
+    Predicted, Probe, RemotePath, UnitEntry, UserEntry, World,
 };
 
 /// Where programs are looked for on a host.
@@ -91,6 +91,8 @@ pub struct Planning<'a> {
     depends_on: BTreeSet<ResourceId>,
     assuming: BTreeSet<ResourceId>,
     because: Option<String>,
+    undecided: Option<String>,
+    untrusted: bool,
 }
 
 /// What a plan came to.
@@ -104,6 +106,8 @@ pub struct Planned {
     pub assuming: Vec<ResourceId>,
     /// Why, where the differences do not say it by themselves.
     pub because: Option<String>,
+    /// Why it cannot be told whether anything happens, if it cannot.
+    pub undecided: Option<String>,
 }
 
 impl<'a> Planning<'a> {
@@ -125,7 +129,26 @@ impl<'a> Planning<'a> {
             depends_on: BTreeSet::new(),
             assuming: BTreeSet::new(),
             because: None,
+            undecided: None,
+            untrusted: false,
         }
+    }
+
+    /// Whether nothing may be run that the project says.
+    #[must_use]
+    pub fn untrusted(mut self, untrusted: bool) -> Self {
+        self.untrusted = untrusted;
+        self
+    }
+
+    /// Whether a command of the project may be run in order to look; if not, the verdict is
+    /// `depends`.
+    pub fn may_look(&mut self) -> bool {
+        if self.untrusted {
+            self.undecided =
+                Some(String::from("commands of the project are not run (--untrusted)"));
+        }
+        !self.untrusted
     }
 
     /// What the plan came to.
@@ -137,6 +160,7 @@ impl<'a> Planning<'a> {
             depends_on: self.depends_on.into_iter().collect(),
             assuming,
             because: self.because,
+            undecided: self.undecided,
         }
     }
 
@@ -187,7 +211,9 @@ impl<'a> Planning<'a> {
     pub fn bytes(&mut self, id: &ContentId) -> Result<Arc<[u8]>, PlanError> {
         if id.size > EDIT_LIMIT {
             let limit = EDIT_LIMIT >> 20;
-            return Err(PlanError::new(format!("a content of more than {limit} MiB cannot be edited")));
+            return Err(PlanError::new(format!(
+                "a content of more than {limit} MiB cannot be edited"
+            )));
         }
         self.contents
             .bytes(id)
@@ -244,7 +270,8 @@ impl<'a> Planning<'a> {
     pub fn needs_program_of(&mut self, check: &str) -> Result<(), PlanError> {
         let Some(program) = check.split_whitespace().next() else { return Ok(()) };
         // A builtin, a variable or a group is the shell's own business.
-        let is_name = |character: char| character.is_ascii_alphanumeric() || "._+-/".contains(character);
+        let is_name =
+            |character: char| character.is_ascii_alphanumeric() || "._+-/".contains(character);
         if self.changes.is_empty() || !program.chars().all(is_name) {
             return Ok(());
         }
@@ -351,7 +378,10 @@ impl<'a> Planning<'a> {
                 false
             }
             other => {
-                return Err(PlanError::new(format!("{path} is {}, not a directory", other.describe())));
+                return Err(PlanError::new(format!(
+                    "{path} is {}, not a directory",
+                    other.describe()
+                )));
             }
         };
         let current = if existing { entry.metadata() } else { None };
@@ -385,6 +415,7 @@ impl<'a> Planning<'a> {
         match &predicted.value {
             Entry::Folder { .. } => Ok(()),
             Entry::Link { .. } => Ok(()),
+            Entry::Absent if self.makes_folder(&folder) => Ok(()),
             Entry::Absent if predicted.by.is_none() && !predicted.tainted_by.is_empty() => {
                 self.wait_for(predicted.tainted_by);
                 Ok(())
@@ -395,6 +426,13 @@ impl<'a> Planning<'a> {
                 Err(PlanError::new(format!("{folder} is {}, not a directory", other.describe())))
             }
         }
+    }
+
+    /// Whether this very plan makes a folder.
+    fn makes_folder(&self, folder: &RemotePath) -> bool {
+        self.changes.iter().any(|change| {
+            matches!(change, Change::Content { path, after: Content::Folder, .. } if path == folder)
+        })
     }
 
     /// Plans that nothing stands at a path. A directory goes with all that is in it.

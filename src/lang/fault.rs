@@ -94,6 +94,7 @@ impl Fault<'_> {
             let start = place(range.start);
             start..place(range.end).max(start)
         });
+        let range = range.or_else(|| line_range(&original, error.line()?));
         (original, range)
     }
 
@@ -133,7 +134,7 @@ impl Fault<'_> {
             },
             ErrorKind::SyntaxError => said(
                 "template-syntax",
-                format!("this template cannot be read: {}", readable(detail)),
+                format!("this template cannot be read: {}", syntax_words(detail)),
             ),
             ErrorKind::UnknownFilter => self.unknown(Unknown::Filter, detail, text, range),
             ErrorKind::UnknownTest => self.unknown(Unknown::Test, detail, text, range),
@@ -160,7 +161,7 @@ impl Fault<'_> {
                 said(TEMPLATE, String::from("there are too many arguments here"))
             }
             kind if detail.is_empty() => said(TEMPLATE, kind.to_string()),
-            _ => said(TEMPLATE, readable(detail)),
+            _ => said(TEMPLATE, value_words(detail)),
         }
     }
 
@@ -317,6 +318,20 @@ fn carried(error: &Error) -> Option<&Diagnostic> {
     None
 }
 
+/// A line (from 1) without its indentation.
+fn line_range(text: &str, line: usize) -> Option<Range<usize>> {
+    let mut start = 0;
+    for (index, one) in text.split_inclusive('\n').enumerate() {
+        if index + 1 == line {
+            let indented = one.len() - one.trim_start().len();
+            let end = start + one.trim_end().len();
+            return Some((start + indented).min(end)..end);
+        }
+        start += one.len();
+    }
+    None
+}
+
 /// Whether an error holds whatever the facts will be.
 pub(super) fn is_certain(error: &Error, is_defined: impl Fn(&str) -> bool) -> bool {
     let inner = innermost(error);
@@ -383,17 +398,26 @@ fn missing_template(detail: &str) -> &str {
     name.rsplit("\\0").next().unwrap_or(name)
 }
 
-/// Words of the engine in those that users know.
-fn readable(detail: &str) -> String {
+/// The engine's words on syntax in those that users know.
+fn syntax_words(detail: &str) -> String {
     detail
         .replace("unexpected end of input", "it ends too early")
         .replace("end of variable block", "`}}`")
+        .replace("start of variable block", "`{{`")
         .replace("end of block", "`%}`")
-        .replace("sequence", "list")
-        .replace(" map ", " mapping ")
+        .replace("start of block", "`{%`")
 }
 
-/// Where `needle` stands as words of its own: in `range`, else anywhere if only once.
+/// The engine's words on values; what has backticks is ours.
+fn value_words(detail: &str) -> String {
+    if detail.contains('`') {
+        return detail.to_owned();
+    }
+    detail.replace("sequence", "list").replace("iterator", "list").replace("map ", "mapping ")
+}
+
+/// Where `needle` stands as words of its own: in `range`, else nearest before it (a filter's place
+/// is its name, after what it is applied to), else anywhere if only once.
 fn find(text: &str, range: Option<Range<usize>>, needle: &str) -> Option<Range<usize>> {
     let places: Vec<usize> = text
         .match_indices(needle)
@@ -406,11 +430,9 @@ fn find(text: &str, range: Option<Range<usize>>, needle: &str) -> Option<Range<u
         .collect();
     let range = range.unwrap_or(0..text.len());
     let inside = places.iter().find(|at| range.contains(at));
-    let at = match (inside, places.as_slice()) {
-        (Some(at), _) => *at,
-        (None, [only]) => *only,
-        _ => return None,
-    };
+    let before = places.iter().rfind(|at| **at < range.start);
+    let only = if let [only] = places.as_slice() { Some(only) } else { None };
+    let at = *inside.or(before).or(only)?;
     Some(at..at + needle.len())
 }
 

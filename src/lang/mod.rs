@@ -3,7 +3,34 @@
 //! The room reads sources that it is given and knows variables as data; it knows nothing of
 //! hosts, connections or what a kind does to a host.
 
+mod arguments;
+mod common_keys;
+mod compile;
+mod conditions;
+mod contents;
 mod declaration;
+mod fault;
+mod files;
+mod filters;
+mod include;
+mod keys;
+mod lenient;
+mod lookup;
+mod play;
+mod references;
+mod scope;
+mod state;
+mod template;
+mod unite;
+mod value;
 pub mod yaml;
 
+pub use compile::CompileOptions;
+pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
 pub use declaration::{Common, Declaration, Reference, Retry, Skipped};
+pub use minijinja::Value as TemplateValue;
+pub use play::{Play, Program};
+pub use references::Names;
+pub use scope::{Evaluated, Facts, HostVariables, Layer, OMIT, Rendered, Scope, Truth};
+pub use template::{LookupEnvironment, Templates};
+pub use value::value_of;

@@ -594,3 +594,6 @@ impl Object for HostVariables {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ pub(super) fn outside_used() -> bool {
 
 /// Leaves the value of an expression for whoever runs it.
 pub(super) fn capture(value: Json) {
-    CAPTURED.replace(Some(value));
+    CAPTURED.set(Some(value));
 }
 
 /// The value that the last expression left.

@@ -260,11 +260,7 @@ enum Items {
 }
 
 impl Builder<'_> {
-    fn event(
-        &mut self,
-        event: Event<'_>,
-        range: std::ops::Range<usize>,
-    ) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'_>, range: std::ops::Range<usize>) -> Result<(), Diagnostic> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let style = match style {
@@ -289,11 +285,7 @@ impl Builder<'_> {
                 self.open(range.start, anchor, Items::Sequence(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, _) => {
-                self.open(
-                    range.start,
-                    anchor,
-                    Items::Mapping { entries: Vec::new(), key: None },
-                )?;
+                self.open(range.start, anchor, Items::Mapping { entries: Vec::new(), key: None })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.stack.pop() {
@@ -349,9 +341,9 @@ impl Builder<'_> {
         let mut own = Vec::with_capacity(entries.len());
         let mut merges = Vec::new();
         for (key, value) in entries {
-            let plain_merge = key.scalar().is_some_and(|scalar| {
-                scalar.text.as_ref() == "<<" && scalar.style == Style::Plain
-            });
+            let plain_merge = key
+                .scalar()
+                .is_some_and(|scalar| scalar.text.as_ref() == "<<" && scalar.style == Style::Plain);
             if plain_merge {
                 merges.push(value);
                 continue;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::graph::{self, Graph, PlayDeclarations};
-use crate::inventory::{Connection, Inventory, Pattern};
+use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern};
 use crate::lang::yaml::Node;
 use crate::lang::{
-    CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Play, Program,
-    Scope, Templates, value_of,
+    CompileOptions, ContentStore, Evaluated, Facts, HostVariables, Layer, Play, Program, Scope,
+    TemplateValue, Templates, value_of,
 };
 
 /// A state file and an inventory brought together: what is declared for which host.
@@ -33,6 +33,10 @@ pub struct Compilation {
     members: Vec<Vec<String>>,
     /// All hosts that a play selects, in inventory order.
     hosts: Vec<String>,
+    /// The inventory's layers of each host.
+    layers: HashMap<String, Vec<Arc<Layer>>>,
+    /// `groups` and `hostvars`, the same for all hosts.
+    common: BTreeMap<String, TemplateValue>,
 }
 
 /// What is known of a host before it is connected to.
@@ -66,8 +70,11 @@ impl Compilation {
             extra,
             members: Vec::new(),
             hosts: Vec::new(),
+            layers: HashMap::new(),
+            common: BTreeMap::new(),
         };
         compilation.select(limit, diagnostics);
+        compilation.share();
         compilation
     }
 
@@ -89,10 +96,44 @@ impl Compilation {
             self.members.push(members);
         }
         let chosen = |host: &str| self.members.iter().flatten().any(|member| member == host);
-        self.hosts = self.inventory.hosts().filter(|host| chosen(host)).map(str::to_owned).collect();
+        self.hosts =
+            self.inventory.hosts().filter(|host| chosen(host)).map(str::to_owned).collect();
         if !self.hosts.iter().any(|host| host == "localhost") && chosen("localhost") {
             self.hosts.push(String::from("localhost"));
         }
+    }
+
+    /// Makes what all hosts see of each other.
+    fn share(&mut self) {
+        let groups: serde_json::Map<String, Value> = self
+            .inventory
+            .groups()
+            .map(|group| {
+                (group.to_owned(), json!(self.inventory.members(group).unwrap_or_default()))
+            })
+            .collect();
+        let host_variables = Arc::new(HostVariables::default());
+        self.common = BTreeMap::from([
+            (String::from("groups"), value_of(&Value::Object(groups))),
+            (String::from("hostvars"), host_variables.value()),
+        ]);
+        let mut names: Vec<String> = self.inventory.hosts().map(str::to_owned).collect();
+        names.extend(self.hosts.iter().filter(|host| *host == "localhost").cloned());
+        for name in &names {
+            self.layers.insert(name.clone(), inventory_layers(&self.inventory, name));
+        }
+        let scopes = names.into_iter().map(|name| {
+            let scope = self.own_scope(&name);
+            (name, scope)
+        });
+        host_variables.fill(scopes.collect());
+    }
+
+    /// What a host's names mean outside of a play, before there are facts.
+    fn own_scope(&self, host: &str) -> Scope {
+        let mut layers = self.inventory_layers(host);
+        layers.push(self.extra.clone());
+        Scope::new(self.templates.clone(), layers, self.magic(host, &[]), Facts::Unknown)
     }
 
     /// All hosts that a play selects, in inventory order.
@@ -158,71 +199,37 @@ impl Compilation {
         facts: &Facts,
         diagnostics: &mut Diagnostics,
     ) -> Scope {
-        let host_variables = Arc::new(HostVariables::default());
         let layers = play.scope_layers(self.inventory_layers(host), self.extra.clone());
-        let mut magic = self.magic(host, members);
-        magic.insert(String::from("hostvars"), host_variables.value());
+        let magic = self.magic(host, members);
         let scope = Scope::new(self.templates.clone(), layers, magic, facts.clone());
-        let others = self.inventory.hosts().map(|other| {
-            let layers = self.inventory_layers(other);
-            let magic = self.magic(other, members);
-            let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
-            (other.to_owned(), scope)
-        });
-        host_variables.fill(others.collect());
         play.with_vars_files(&scope, &self.extra, &self.sources, diagnostics)
     }
 
     fn inventory_layers(&self, host: &str) -> Vec<Arc<Layer>> {
-        let mut layers: Vec<Layer> = Vec::new();
-        for variable in self.inventory.variables(host) {
-            let label = variable.origin.to_string();
-            if layers.last().is_none_or(|layer| layer.label != label) {
-                layers.push(Layer { label, variables: IndexMap::new() });
-            }
-            if let Some(layer) = layers.last_mut() {
-                layer.variables.insert(variable.name.clone(), variable.value.clone());
-            }
-        }
-        layers.into_iter().map(Arc::new).collect()
+        self.layers.get(host).cloned().unwrap_or_default()
     }
 
     /// The names that every host has.
-    fn magic(
-        &self,
-        host: &str,
-        members: &[String],
-    ) -> BTreeMap<String, crate::lang::TemplateValue> {
+    fn magic(&self, host: &str, members: &[String]) -> BTreeMap<String, TemplateValue> {
         let groups = self.inventory.groups_of(host);
-        let all: serde_json::Map<String, Value> = self
-            .inventory
-            .groups()
-            .map(|group| {
-                let members = self.inventory.members(group).unwrap_or_default();
-                (group.to_owned(), json!(members))
-            })
-            .collect();
         let short = host.split('.').next().unwrap_or(host);
         [
             ("host", json!({ "name": host, "groups": groups })),
             ("inventory_hostname", json!(host)),
             ("inventory_hostname_short", json!(short)),
             ("group_names", json!(groups)),
-            ("groups", Value::Object(all)),
             ("play_hosts", json!(members)),
             ("ansible_play_hosts", json!(members)),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value_of(&value)))
+        .chain(self.common.clone())
         .collect()
     }
 
     /// How a host is reached, and whom to become there; none if that was refused.
     pub fn connection(&self, host: &str, diagnostics: &mut Diagnostics) -> Option<Connection> {
-        let magic = self.magic(host, &self.hosts);
-        let mut layers = self.inventory_layers(host);
-        layers.push(self.extra.clone());
-        let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
+        let scope = self.own_scope(host);
         let evaluate = |node: &Node| known(&scope, node);
         let mut connection = self.inventory.connection(host, &evaluate, diagnostics)?;
         let mine = self.program.plays.iter().zip(&self.members);
@@ -233,7 +240,7 @@ impl Compilation {
             if let Some(node) = &play.connection
                 && let Some(word) = text(&scope, node, diagnostics)
             {
-                match Connection::kind_of(&word) {
+                match ConnectionKind::named(&word) {
                     Some(kind) => connection.kind = kind,
                     None => {
                         let message = format!("unknown connection `{word}`");
@@ -248,22 +255,29 @@ impl Compilation {
     }
 
     /// The value of a secret of a connection.
-    pub fn password(&self, host: &str, node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
-        let mut layers = self.inventory_layers(host);
-        layers.push(self.extra.clone());
-        let magic = self.magic(host, &self.hosts);
-        let scope = Scope::new(self.templates.clone(), layers, magic, Facts::Unknown);
-        text(&scope, node, diagnostics)
+    pub fn password(
+        &self,
+        host: &str,
+        node: &Node,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<String> {
+        text(&self.own_scope(host), node, diagnostics)
     }
+}
 
-    /// The declarations of a host without facts, for listings.
-    pub fn listing(&self, host: &str) -> Vec<Declaration> {
-        let mut ignored = Diagnostics::default();
-        self.declarations(host, &Facts::Unknown, &mut ignored)
-            .into_iter()
-            .flat_map(|play| play.declarations)
-            .collect()
+/// A host's variables from the inventory, a layer for each origin, lowest first.
+fn inventory_layers(inventory: &Inventory, host: &str) -> Vec<Arc<Layer>> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for variable in inventory.variables(host) {
+        let label = variable.origin.to_string();
+        if layers.last().is_none_or(|layer| layer.label != label) {
+            layers.push(Layer { label, variables: IndexMap::new() });
+        }
+        if let Some(layer) = layers.last_mut() {
+            layer.variables.insert(variable.name.clone(), variable.value.clone());
+        }
     }
+    layers.into_iter().map(Arc::new).collect()
 }
 
 fn pattern(hosts: &Node, scope: &Scope) -> Result<Pattern, Box<Diagnostic>> {

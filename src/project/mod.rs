@@ -81,8 +81,12 @@ impl Project {
         if fits(&direct) {
             return Ok(direct);
         }
-        let folders: Vec<PathBuf> =
-            self.base.ancestors().map(|base| base.join(folder)).filter(|path| path.is_dir()).collect();
+        let folders: Vec<PathBuf> = self
+            .base
+            .ancestors()
+            .map(|base| base.join(folder))
+            .filter(|path| path.is_dir())
+            .collect();
         for candidate in &folders {
             for ending in ENDINGS {
                 let path = candidate.join(format!("{name}{ending}"));

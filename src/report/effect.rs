@@ -125,7 +125,10 @@ mod tests {
             (&[("content", "--- /dev/null\n+++ /etc/motd\n@@ -0,0 +1 @@\n+hi\n")], Effect::Create),
             (&[("content", "--- /etc/motd\n+++ /dev/null\n@@ -1 +0,0 @@\n-hi\n")], Effect::Remove),
             (&[("content", "--- /etc/motd\n+++ /etc/motd\n@@ -1 +1 @@\n-a\n+b\n")], Effect::Change),
-            (&[("content", "absent → directory\n"), ("metadata", "+ root:root 0755\n")], Effect::Create),
+            (
+                &[("content", "absent → directory\n"), ("metadata", "+ root:root 0755\n")],
+                Effect::Create,
+            ),
             (&[("content", "file of 3 bytes → absent (hidden)\n")], Effect::Remove),
             (&[("metadata", "~ mode 0600 → 0644\n")], Effect::Change),
             (&[("packages", "+ nginx 1.22\n+ nginx-common 1.22\n")], Effect::Create),

@@ -15,8 +15,6 @@ pub(super) struct RunRecord {
     pub(super) hosts: IndexMap<String, HostRecord>,
     /// Whom it concerns, and what it says.
     pub(super) warnings: Vec<(Option<String>, String)>,
-    /// Known once the run is done.
-    pub(super) exit_code: Option<i32>,
 }
 
 /// All that is known of a host.
@@ -45,7 +43,8 @@ impl HostRecord {
         let key = (resource.play.clone(), resource.id.clone());
         let places = self.places.get(&key).map(Vec::as_slice).unwrap_or_default();
         let open = places.iter().copied().find(|place| !self.done[*place]);
-        match open.or_else(|| places.last().copied()) {
+        let place = open.or_else(|| places.last().copied());
+        match place {
             Some(place) => {
                 self.resources[place] = resource.clone();
                 self.done[place] = true;
@@ -83,15 +82,11 @@ impl RunRecord {
                 host.summary = *summary;
             }
             Event::Warning { host, message } => self.warnings.push((host.clone(), message.clone())),
-            Event::RunDone { exit_code, .. } => self.exit_code = Some(*exit_code),
-            Event::HostPhase { .. } | Event::Started { .. } => {}
+            Event::HostPhase { .. } | Event::Started { .. } | Event::RunDone { .. } => {}
         }
     }
 
     fn host(&mut self, name: &str) -> &mut HostRecord {
-        if !self.hosts.contains_key(name) {
-            self.hosts.insert(name.to_owned(), HostRecord::default());
-        }
-        &mut self.hosts[name]
+        self.hosts.entry(name.to_owned()).or_default()
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct Source {
 /// # Errors
 /// [`SandboxError::NoMirror`] where none has the suite.
 pub(super) fn debian(suite: &str) -> Result<Vec<Source>, SandboxError> {
-    let mut all =
-        fs::read_to_string("/etc/apt/sources.list").map_or_else(|_| Vec::new(), |text| one_line(&text));
+    let mut all = fs::read_to_string("/etc/apt/sources.list")
+        .map_or_else(|_| Vec::new(), |text| one_line(&text));
     let mut files: Vec<_> = fs::read_dir("/etc/apt/sources.list.d")
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
@@ -44,7 +44,9 @@ pub(super) fn debian(suite: &str) -> Result<Vec<Source>, SandboxError> {
     for source in &mut chosen {
         source.uri = resolved(&source.uri);
     }
-    if chosen.first().is_none_or(|source| source.suite != suite && !ALIASES.contains(&source.suite.as_str()))
+    if chosen
+        .first()
+        .is_none_or(|source| source.suite != suite && !ALIASES.contains(&source.suite.as_str()))
     {
         return Err(SandboxError::NoMirror { suite: suite.to_owned() });
     }
@@ -64,14 +66,16 @@ fn choose(all: Vec<Source>, suite: &str) -> Vec<Source> {
         .partition(|source| match &source.signed_by {
             Some(keys) => keys.contains("debian-archive"),
             None => {
-                source.uri.trim_end_matches('/').ends_with("debian") || source.uri.contains("debian-security")
+                source.uri.trim_end_matches('/').ends_with("debian")
+                    || source.uri.contains("debian-security")
             }
         });
     for ending in ["", "-updates", "-security"] {
         let wanted = format!("{suite}{ending}");
         let named = |source: &&Source| source.suite == wanted;
-        let aliased =
-            |source: &&Source| ALIASES.iter().any(|alias| source.suite == format!("{alias}{ending}"));
+        let aliased = |source: &&Source| {
+            ALIASES.iter().any(|alias| source.suite == format!("{alias}{ending}"))
+        };
         let found = first
             .iter()
             .find(named)
@@ -101,7 +105,9 @@ fn resolved(uri: &str) -> String {
 
 /// Reads sources of one line each.
 fn one_line(text: &str) -> Vec<Source> {
-    text.lines().filter_map(|line| line_source(line.split('#').next().unwrap_or_default())).collect()
+    text.lines()
+        .filter_map(|line| line_source(line.split('#').next().unwrap_or_default()))
+        .collect()
 }
 
 fn line_source(line: &str) -> Option<Source> {
@@ -152,14 +158,22 @@ fn deb822(text: &str) -> Vec<Source> {
 
 fn paragraph(fields: &[(String, String)]) -> Vec<Source> {
     let field = |wanted: &str| {
-        fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).unwrap_or_default()
+        fields
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+            .unwrap_or_default()
     };
-    let words = |wanted: &str| field(wanted).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    if field("enabled").eq_ignore_ascii_case("no") || !words("types").iter().any(|kind| kind == "deb") {
+    let words =
+        |wanted: &str| field(wanted).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    if field("enabled").eq_ignore_ascii_case("no")
+        || !words("types").iter().any(|kind| kind == "deb")
+    {
         return Vec::new();
     }
     // A key written into the field is more than one line; a file's name is one.
-    let signed_by = Some(field("signed-by")).filter(|keys| keys.starts_with('/') && !keys.contains('\n'));
+    let signed_by =
+        Some(field("signed-by")).filter(|keys| keys.starts_with('/') && !keys.contains('\n'));
     let mut sources = Vec::new();
     for uri in words("uris").iter().filter(|uri| usable(uri)) {
         for suite in words("suites") {
@@ -182,8 +196,11 @@ fn usable(uri: &str) -> bool {
 pub(super) fn written(sources: &[Source]) -> String {
     let mut text = String::new();
     for source in sources {
-        let options =
-            source.signed_by.as_ref().map(|keys| format!("[signed-by={keys}] ")).unwrap_or_default();
+        let options = source
+            .signed_by
+            .as_ref()
+            .map(|keys| format!("[signed-by={keys}] "))
+            .unwrap_or_default();
         text.push_str(&format!(
             "deb {options}{} {} {}\n",
             source.uri,

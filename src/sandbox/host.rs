@@ -22,19 +22,17 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// How long a killed host may take to be gone.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Notes its process, joins the control groups before `--` and runs the program after it: again and again, as long as
-/// the host asks for a reboot (nspawn's exit code 133). The shell itself stays out of the groups, since one that has
+/// Runs the program after `--` in the control groups before it, again and again as long as the host asks for a reboot
+/// (nspawn's exit code 133), and notes its process. The shell itself stays out of the groups, since one that has
 /// subgroups must not have processes of its own.
-const LAUNCH: &str = r#"echo $$ >"$1" || exit 1; shift
+const LAUNCH: &str = r#"pid_file=$1; shift
 groups=
 while [ "$1" != -- ]; do groups="$groups $1"; shift; done; shift
-trap 'kill "$child"' TERM
 while :; do
     (for group in $groups; do echo 0 >"$group/cgroup.procs" || exit 1; done; exec "$@") &
-    child=$!
-    wait "$child"; code=$?
-    while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
-    [ "$code" = 133 ] || exit "$code"
+    echo $! >"$pid_file"
+    wait $!
+    [ $? = 133 ] || exit
 done"#;
 
 /// A throw-away host that has been booted.
@@ -120,7 +118,9 @@ impl Host {
         }
         command.env("NOTIFY_SOCKET", format!("@{socket_name}")).stdout(output).stderr(complaints);
         let started = Instant::now();
-        command.status().map_err(|source| SandboxError::Start { command: "setsid".to_owned(), source })?;
+        command
+            .status()
+            .map_err(|source| SandboxError::Start { command: "setsid".to_owned(), source })?;
         self.wait_until_up(&socket, started)
     }
 
@@ -128,7 +128,9 @@ impl Host {
         let failed = |reason: &str| SandboxError::Boot {
             host: self.name.clone(),
             reason: reason.to_owned(),
-            console: fs::read(self.folder.join("console")).map(|text| tail(&text)).unwrap_or_default(),
+            console: fs::read(self.folder.join("console"))
+                .map(|text| tail(&text))
+                .unwrap_or_default(),
         };
         let mut message = [0; 4096];
         loop {
@@ -138,7 +140,8 @@ impl Host {
                 Err(error) if waits(&error) => {}
                 Err(error) => return Err(failed(&error.to_string())),
             }
-            let launched = self.folder.join("pid").exists() || started.elapsed() > Duration::from_secs(10);
+            let launched =
+                self.folder.join("pid").exists() || started.elapsed() > Duration::from_secs(10);
             if launched && !self.is_running() {
                 return Err(failed("it ended"));
             }
@@ -213,7 +216,14 @@ impl Host {
         command
             .args(["netns", "exec", &self.prefix, "ssh", "-F", "none", "-i"])
             .arg(&self.identity_file)
-            .args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR"])
+            .args([
+                "-o",
+                "IdentitiesOnly=yes",
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "LogLevel=ERROR",
+            ])
             .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o"])
             .arg(format!("UserKnownHostsFile=\"{}\"", self.known_hosts.display()))
             .args(["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5"])
@@ -285,7 +295,9 @@ fn control_groups(machine: &str) -> Result<Vec<PathBuf>, SandboxError> {
         vec![base.join("unified"), base.join("systemd")]
     };
     let mut groups = Vec::new();
-    for hierarchy in hierarchies.into_iter().filter(|hierarchy| hierarchy.join("cgroup.procs").exists()) {
+    for hierarchy in
+        hierarchies.into_iter().filter(|hierarchy| hierarchy.join("cgroup.procs").exists())
+    {
         let group = hierarchy.join(machine);
         make_folder(&group)?;
         groups.push(group);
@@ -298,5 +310,8 @@ fn says_ready(message: &[u8]) -> bool {
 }
 
 fn waits(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
 }

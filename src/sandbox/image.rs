@@ -17,10 +17,12 @@ const RECIPE: u32 = 1;
 const DEFAULT_SUITE: &str = "bookworm";
 
 /// What a host has beside Debian's essential packages.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,ca-certificates,procps,curl";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,ca-certificates,procps,curl";
 
 /// Where the hosts see the repositories, and so where apt looks for packages.
-pub(super) const REPOSITORIES: [&str; 2] = ["/usr/local/share/packages", "/usr/local/share/own-packages"];
+pub(super) const REPOSITORIES: [&str; 2] =
+    ["/usr/local/share/packages", "/usr/local/share/own-packages"];
 
 /// How long making the root may take.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -36,6 +38,8 @@ const MASKED: &[&str] = &[
     "console-getty.service",
     "getty@tty1.service",
     "systemd-firstboot.service",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
 ];
 
 /// Files of the image; the places of ours are chosen so that a state file has the usual ones for itself.
@@ -91,8 +95,11 @@ impl Image {
         let images = cache.join("images");
         let root = images.join(&key);
         if !root.is_dir() {
-            let _lock =
-                Lock::take(&images.join(format!("{key}.lock")), "making the hosts' root image", progress)?;
+            let _lock = Lock::take(
+                &images.join(format!("{key}.lock")),
+                "making the hosts' root image",
+                progress,
+            )?;
             if !root.is_dir() {
                 make(&images.join(format!("{key}.partial")), &root, &suite, progress)?;
             }
@@ -121,7 +128,12 @@ fn suite(os_release: &str) -> String {
     }
 }
 
-fn make(partial: &Path, root: &Path, suite: &str, progress: Progress<'_>) -> Result<(), SandboxError> {
+fn make(
+    partial: &Path,
+    root: &Path,
+    suite: &str,
+    progress: Progress<'_>,
+) -> Result<(), SandboxError> {
     let sources = apt_sources::debian(suite)?;
     let Some(mirror) = sources.first() else {
         return Err(SandboxError::NoMirror { suite: suite.to_owned() });

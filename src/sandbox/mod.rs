@@ -8,7 +8,8 @@
 //! The room may know the machine that it runs on: its programs, apt sources, mounts and namespaces. It must never know
 //! inventories, states or connections: it is given names and folders, and gives back where hosts are reached. What it
 //! leaves on the machine is below [`Locations`], in `/run/netns` and in control groups, all under names that begin with
-//! the sandbox's own prefix, and gone after [`Sandbox::down`].
+//! the sandbox's own prefix, and gone after [`Sandbox::down`]. One limit of the kernel is raised and stays so until the
+//! machine boots again (`fs.inotify.max_user_instances`).
 
 mod apt_sources;
 mod error;
@@ -90,7 +91,8 @@ struct Watch {
 impl Sandbox {
     /// The sandbox of that name, whether anything of it is up or not.
     pub fn new(name: &str, locations: Locations) -> Self {
-        let hash = blake3::hash(format!("{}\0{name}", locations.state.display()).as_bytes()).to_hex();
+        let hash =
+            blake3::hash(format!("{}\0{name}", locations.state.display()).as_bytes()).to_hex();
         let clean: String = name
             .chars()
             .take(40)
@@ -125,6 +127,7 @@ impl Sandbox {
         let repositories = [common.folder, own.folder];
         let authorized_key = self.identity()?;
         network::make_controller_end(&self.prefix)?;
+        make_room(names.len());
 
         let mut hosts = self.known(&repositories)?;
         hosts.retain(|host| host.is_running() || !names.contains(&host.name));
@@ -171,7 +174,7 @@ impl Sandbox {
         let lock = self.lock(&|_| {})?;
         self.take_down(&[])?;
         drop(lock);
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -204,7 +207,11 @@ impl Sandbox {
     ///
     /// # Errors
     /// apt's, if packages cannot be fetched.
-    pub fn packages(&self, names: &[String], progress: Progress<'_>) -> Result<Vec<String>, SandboxError> {
+    pub fn packages(
+        &self,
+        names: &[String],
+        progress: Progress<'_>,
+    ) -> Result<Vec<String>, SandboxError> {
         requirements()?;
         let image = Image::ensure(&self.locations.cache, progress)?;
         Fetcher::new(&self.locations.cache, &image)?.ensure(names, progress)
@@ -252,7 +259,8 @@ impl Sandbox {
     fn known(&self, repositories: &[PathBuf; 2]) -> Result<Vec<Host>, SandboxError> {
         let mut hosts = Vec::new();
         for folder in children(&self.folder.join("hosts"))? {
-            let number = fs::read_to_string(folder.join("number")).ok().and_then(|text| text.parse().ok());
+            let number =
+                fs::read_to_string(folder.join("number")).ok().and_then(|text| text.parse().ok());
             let name = folder.file_name().and_then(|name| name.to_str());
             if let (Some(number), Some(name)) = (number, name) {
                 hosts.push(self.at(name, number, repositories));
@@ -292,7 +300,8 @@ impl Sandbox {
                     return Ok(());
                 }
                 let uuid = Path::new("/proc/sys/kernel/random/uuid");
-                let token = fs::read_to_string(uuid).map_err(SandboxError::path("reading", uuid))?;
+                let token =
+                    fs::read_to_string(uuid).map_err(SandboxError::path("reading", uuid))?;
                 let token = token.trim().to_owned();
                 let pipe = self.start_watcher(&token)?;
                 write(&place, &token, 0o644)?;
@@ -327,6 +336,18 @@ impl Sandbox {
         command.args(["-c", TAKEDOWN, "converge-sandbox", &self.prefix]).arg(&self.folder);
         run(command.args(hosts.iter().map(|host| &host.name)), TAKEDOWN_LIMIT)?;
         Ok(())
+    }
+}
+
+/// Raises, until the machine's next boot, how many watches on files one user may have. The system in a host has about
+/// five, the usual limit is 128, and past it hosts hang or come up degraded.
+fn make_room(hosts: usize) {
+    let limit = Path::new("/proc/sys/fs/inotify/max_user_instances");
+    let wanted = (16 * hosts).max(1024);
+    let current = fs::read_to_string(limit).ok().and_then(|text| text.trim().parse::<usize>().ok());
+    if current.is_some_and(|current| current < wanted) {
+        // Where it may not be changed, a few hosts boot all the same.
+        let _ = fs::write(limit, wanted.to_string());
     }
 }
 
@@ -378,7 +399,11 @@ fn addresses(hosts: &[&Host]) -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
     for host in hosts {
         let short = host.name.split('.').next().unwrap_or_default();
-        let alias = if short == host.name || short.is_empty() { String::new() } else { format!(" {short}") };
+        let alias = if short == host.name || short.is_empty() {
+            String::new()
+        } else {
+            format!(" {short}")
+        };
         text.push_str(&format!("{} {}{alias}\n", host.address, host.name));
     }
     text

@@ -11,7 +11,12 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use super::SandboxError;
 
 /// Lays `upper` over `lower`, seen at `merged`; `work` is an empty folder beside `upper`.
-pub(super) fn overlay(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), SandboxError> {
+pub(super) fn overlay(
+    lower: &Path,
+    upper: &Path,
+    work: &Path,
+    merged: &Path,
+) -> Result<(), SandboxError> {
     let mut options = b"lowerdir=".to_vec();
     options.extend(escaped(lower, b"\\:,"));
     options.extend(b",upperdir=");

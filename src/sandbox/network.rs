@@ -59,11 +59,16 @@ pub(super) fn make_controller_end(namespace: &str) -> Result<(), SandboxError> {
     )?;
     // With forwarding off the kernel would drop in silence what has no route.
     let switch = Path::new("/proc/sys/net/ipv4/ip_forward");
-    inside(&path(namespace), || fs::write(switch, "1"))?.map_err(SandboxError::path("writing", switch))
+    inside(&path(namespace), || fs::write(switch, "1"))?
+        .map_err(SandboxError::path("writing", switch))
 }
 
 /// Makes a host's namespace, joined to the bridge.
-pub(super) fn make_host_end(controller: &str, namespace: &str, number: u16) -> Result<(), SandboxError> {
+pub(super) fn make_host_end(
+    controller: &str,
+    namespace: &str,
+    number: u16,
+) -> Result<(), SandboxError> {
     let (link, address) = (link(number), address(number));
     delete(namespace)?;
     run(program("ip").args(["netns", "add", namespace]), SHORT)?;
@@ -95,7 +100,12 @@ pub(super) fn delete(namespace: &str) -> Result<(), SandboxError> {
 }
 
 fn batch(namespace: &str, commands: &str) -> Result<(), SandboxError> {
-    run_with(program("ip").args(["-n", namespace, "-batch", "-"]), commands.as_bytes(), SHORT, &|_| {})?;
+    run_with(
+        program("ip").args(["-n", namespace, "-batch", "-"]),
+        commands.as_bytes(),
+        SHORT,
+        &|_| {},
+    )?;
     Ok(())
 }
 
@@ -105,7 +115,10 @@ fn batch(namespace: &str, commands: &str) -> Result<(), SandboxError> {
 ///
 /// # Errors
 /// [`SandboxError::Network`] if the namespace cannot be entered.
-pub fn inside<T: Send>(namespace: &Path, work: impl FnOnce() -> T + Send) -> Result<T, SandboxError> {
+pub fn inside<T: Send>(
+    namespace: &Path,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, SandboxError> {
     let failed = |source| SandboxError::Network {
         doing: "entering the namespace",
         target: namespace.display().to_string(),

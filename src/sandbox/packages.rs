@@ -4,7 +4,8 @@
 //! against the database of the packages that the image has.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +23,8 @@ const FETCH_LIMIT: Duration = Duration::from_secs(30 * 60);
 const COMPUTE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What apt says of a name that it has nothing for.
-const UNKNOWN: &[&str] = &["Unable to locate package", "has no installation candidate", "was not found"];
+const UNKNOWN: &[&str] =
+    &["Unable to locate package", "has no installation candidate", "was not found"];
 
 /// A folder with packages and their index.
 #[derive(Clone, Debug)]
@@ -35,8 +37,11 @@ impl Repository {
     /// Makes the folder and an empty index, where there is none.
     pub fn ensure(folder: PathBuf) -> Result<Self, SandboxError> {
         make_folder(&folder)?;
-        if !folder.join("Packages").exists() {
-            write(&folder.join("Packages"), "", 0o644)?;
+        let index = folder.join("Packages");
+        match File::create_new(&index) {
+            // It is there, or somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => drop(created.map_err(SandboxError::path("writing", &index))?),
         }
         Ok(Self { folder })
     }
@@ -67,7 +72,8 @@ impl Repository {
     /// Takes over the packages of a folder of the user's; those that are gone from it go here too.
     pub fn mirror(&self, source: &Path) -> Result<(), SandboxError> {
         let packages = packages_in(source)?;
-        let wanted: BTreeSet<_> = packages.iter().filter_map(|package| package.file_name()).collect();
+        let wanted: BTreeSet<_> =
+            packages.iter().filter_map(|package| package.file_name()).collect();
         for old in packages_in(&self.folder)? {
             if old.file_name().is_none_or(|name| !wanted.contains(name)) {
                 fs::remove_file(&old).map_err(SandboxError::path("removing", &old))?;
@@ -75,7 +81,8 @@ impl Repository {
         }
         for package in &packages {
             if let Some(name) = package.file_name() {
-                fs::copy(package, self.folder.join(name)).map_err(SandboxError::path("copying", package))?;
+                fs::copy(package, self.folder.join(name))
+                    .map_err(SandboxError::path("copying", package))?;
             }
         }
         self.index()
@@ -101,7 +108,11 @@ impl<'a> Fetcher<'a> {
 
     /// Sees to it that the hosts can install these, each a name as `apt-get install` takes it, and gives those that
     /// no source has. Starts no process if all are there.
-    pub fn ensure(&self, names: &[String], progress: Progress<'_>) -> Result<Vec<String>, SandboxError> {
+    pub fn ensure(
+        &self,
+        names: &[String],
+        progress: Progress<'_>,
+    ) -> Result<Vec<String>, SandboxError> {
         if self.missing(names).is_empty() {
             return Ok(Vec::new());
         }
@@ -135,7 +146,11 @@ impl<'a> Fetcher<'a> {
         let fetched = self.fetched();
         let mut missing: Vec<String> = Vec::new();
         for name in names {
-            if !there.contains(name) && !fetched.contains(name) && !missing.contains(name) && is_name(name) {
+            if !there.contains(name)
+                && !fetched.contains(name)
+                && !missing.contains(name)
+                && is_name(name)
+            {
                 missing.push(name.clone());
             }
         }
@@ -165,10 +180,12 @@ impl<'a> Fetcher<'a> {
         make_folder(&self.folder.join("archives/partial"))?;
         make_folder(&self.folder.join("lists/partial"))?;
         progress("fetching the lists of packages");
-        run(self.apt("apt-get").args(["--error-on=any", "update"]), FETCH_LIMIT).inspect_err(|_| {
-            // Half of the lists would pass for all of them.
-            let _ = fs::remove_dir_all(self.folder.join("lists"));
-        })?;
+        run(self.apt("apt-get").args(["--error-on=any", "update"]), FETCH_LIMIT).inspect_err(
+            |_| {
+                // Half of the lists would pass for all of them.
+                let _ = fs::remove_dir_all(self.folder.join("lists"));
+            },
+        )?;
         Ok(())
     }
 
@@ -184,7 +201,9 @@ impl<'a> Fetcher<'a> {
                 }
                 Ok(unknown)
             }
-            Err(SandboxError::Failed { stderr, .. }) if UNKNOWN.iter().any(|said| stderr.contains(said)) => {
+            Err(SandboxError::Failed { stderr, .. })
+                if UNKNOWN.iter().any(|said| stderr.contains(said)) =>
+            {
                 Ok(names.to_vec())
             }
             Err(error) => Err(error),
@@ -193,7 +212,9 @@ impl<'a> Fetcher<'a> {
 
     fn download(&self, names: &[String]) -> Result<(), SandboxError> {
         run(
-            self.apt("apt-get").args(["--download-only", "--no-remove", "install", "--"]).args(names),
+            self.apt("apt-get")
+                .args(["--download-only", "--no-remove", "install", "--"])
+                .args(names),
             FETCH_LIMIT,
         )?;
         Ok(())
@@ -268,7 +289,9 @@ fn pool_name(file: &str) -> String {
 
 fn packages_in(folder: &Path) -> Result<Vec<PathBuf>, SandboxError> {
     let mut packages = children(folder)?;
-    packages.retain(|file| file.extension().is_some_and(|extension| extension == "deb") && file.is_file());
+    packages.retain(|file| {
+        file.extension().is_some_and(|extension| extension == "deb") && file.is_file()
+    });
     Ok(packages)
 }
 

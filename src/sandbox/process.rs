@@ -114,7 +114,8 @@ pub(super) fn run_with(
         // Already gone is as good.
         let _ = child.kill();
     }
-    let status = child.wait().map_err(|source| SandboxError::Start { command: shown.clone(), source })?;
+    let status =
+        child.wait().map_err(|source| SandboxError::Start { command: shown.clone(), source })?;
     let stderr = tail(&complaints.unwrap_or_default());
     if out_of_time {
         return Err(SandboxError::TimedOut { command: shown, limit, stderr });

@@ -47,8 +47,13 @@ remove_machine() {
         sleep 0.05
     done
     [ ! -e "/run/netns/$1" ] || ip netns del "$1"
+    rmdir "/run/systemd/nspawn/propagate/$1" 2>/dev/null
     for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
-        [ ! -d "$hierarchy/$1" ] || find "$hierarchy/$1" -depth -type d -exec rmdir {} \; 2>/dev/null
+        for turn in 1 2 3 4 5 6 7 8 9 10; do
+            [ -d "$hierarchy/$1" ] || break
+            find "$hierarchy/$1" -depth -type d -exec rmdir {} \; 2>/dev/null
+            [ ! -d "$hierarchy/$1" ] || sleep 0.02
+        done
     done
 }
 for host; do

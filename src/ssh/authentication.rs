@@ -73,15 +73,9 @@ impl<'a> Login<'a> {
         let none = self.handle.authenticate_none(user).await;
         let step = match none {
             Ok(AuthResult::Success) => Step::In,
-            Ok(AuthResult::Failure {
-                remaining_methods, ..
-            }) => {
+            Ok(AuthResult::Failure { remaining_methods, .. }) => {
                 self.offered = remaining_methods;
-                if self.handle.is_closed() {
-                    Step::Over
-                } else {
-                    Step::Next
-                }
+                if self.handle.is_closed() { Step::Over } else { Step::Next }
             }
             Err(error) => return Err(self.refused(&error.to_string())),
         };
@@ -93,10 +87,8 @@ impl<'a> Login<'a> {
             Step::In => Ok(()),
             Step::Next => Err(self.failed()),
             Step::Over if self.attempts.is_empty() => {
-                let reason = self
-                    .trace
-                    .reason()
-                    .unwrap_or_else(|| "it closed the connection".into());
+                let reason =
+                    self.trace.reason().unwrap_or_else(|| "it closed the connection".into());
                 Err(self.refused(&reason))
             }
             Step::Over => Err(self.failed()),
@@ -123,10 +115,7 @@ impl<'a> Login<'a> {
         };
         if self.accepts(MethodKind::Password) {
             let user = self.destination.user.clone();
-            let result = self
-                .handle
-                .authenticate_password(user, password.reveal())
-                .await;
+            let result = self.handle.authenticate_password(user, password.reveal()).await;
             match self.note("password".into(), result.map_err(|error| error.to_string())) {
                 Step::Next => {}
                 step => return step,
@@ -151,10 +140,7 @@ impl<'a> Login<'a> {
             Ok(agent) => Some(agent),
             Err(error) => {
                 let method = format!("ssh agent {}", socket.display());
-                self.attempts.push(Attempt {
-                    method,
-                    outcome: error.to_string(),
-                });
+                self.attempts.push(Attempt { method, outcome: error.to_string() });
                 None
             }
         }
@@ -168,10 +154,8 @@ impl<'a> Login<'a> {
         match agent.request_identities().await {
             Ok(identities) => identities,
             Err(error) => {
-                self.attempts.push(Attempt {
-                    method: "ssh agent".into(),
-                    outcome: error.to_string(),
-                });
+                self.attempts
+                    .push(Attempt { method: "ssh agent".into(), outcome: error.to_string() });
                 Vec::new()
             }
         }
@@ -186,9 +170,7 @@ impl<'a> Login<'a> {
             let path = file.path.as_path();
             match self.keys.look(path) {
                 Known::Missing if !file.named => {}
-                Known::Missing => self
-                    .attempts
-                    .push(file_attempt(path, "there is no such file")),
+                Known::Missing => self.attempts.push(file_attempt(path, "there is no such file")),
                 Known::Unusable(reason) => self.attempts.push(file_attempt(path, &reason)),
                 Known::Sealed => by_file.push(Candidate::SealedFile { path }),
                 Known::Public(key) => {
@@ -231,20 +213,12 @@ impl<'a> Login<'a> {
         let result = match (candidate, agent) {
             (Candidate::Agent { key, .. }, Some(agent)) => {
                 let hash = self.hash_for(key.algorithm()).await;
-                let mut signer = PatientAgent {
-                    agent,
-                    deadline: self.deadline,
-                };
-                self.handle
-                    .authenticate_publickey_with(user, key.clone(), hash, &mut signer)
-                    .await
+                let mut signer = PatientAgent { agent, deadline: self.deadline };
+                self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut signer).await
             }
             (Candidate::AgentCertificate { certificate, .. }, Some(agent)) => {
                 let hash = self.hash_for(certificate.algorithm()).await;
-                let mut signer = PatientAgent {
-                    agent,
-                    deadline: self.deadline,
-                };
+                let mut signer = PatientAgent { agent, deadline: self.deadline };
                 let certificate = (**certificate).clone();
                 self.handle
                     .authenticate_certificate_with(user, certificate, hash, &mut signer)
@@ -252,11 +226,7 @@ impl<'a> Login<'a> {
             }
             (Candidate::Certified { path, certificate }, _) => {
                 let hash = self.hash_for(certificate.algorithm()).await;
-                let mut signer = FileSigner {
-                    keys: self.keys,
-                    path,
-                    deadline: self.deadline,
-                };
+                let mut signer = FileSigner { keys: self.keys, path, deadline: self.deadline };
                 let certificate = (**certificate).clone();
                 self.handle
                     .authenticate_certificate_with(user, certificate, hash, &mut signer)
@@ -264,25 +234,16 @@ impl<'a> Login<'a> {
             }
             (Candidate::File { path, key }, _) => {
                 let hash = self.hash_for(key.algorithm()).await;
-                let mut signer = FileSigner {
-                    keys: self.keys,
-                    path,
-                    deadline: self.deadline,
-                };
-                self.handle
-                    .authenticate_publickey_with(user, key.clone(), hash, &mut signer)
-                    .await
+                let mut signer = FileSigner { keys: self.keys, path, deadline: self.deadline };
+                self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut signer).await
             }
             (Candidate::SealedFile { path }, _) => {
                 match self.keys.open(path, self.deadline).await {
                     Err(reason) => Err(NotSigned(reason)),
                     Ok(key) => {
                         let hash = self.hash_for(key.algorithm()).await;
-                        let mut signer = FileSigner {
-                            keys: self.keys,
-                            path,
-                            deadline: self.deadline,
-                        };
+                        let mut signer =
+                            FileSigner { keys: self.keys, path, deadline: self.deadline };
                         let public = key.public_key().clone();
                         self.handle
                             .authenticate_publickey_with(user, public, hash, &mut signer)
@@ -310,10 +271,7 @@ impl<'a> Login<'a> {
     async fn answer_questions(&mut self, password: &str) -> Step {
         let method = || "keyboard-interactive".to_owned();
         let user = self.destination.user.clone();
-        let mut response = self
-            .handle
-            .authenticate_keyboard_interactive_start(user, None)
-            .await;
+        let mut response = self.handle.authenticate_keyboard_interactive_start(user, None).await;
         for _ in 0..ROUNDS {
             let prompts = match response {
                 Ok(KeyboardInteractiveAuthResponse::Success) => return Step::In,
@@ -323,28 +281,18 @@ impl<'a> Login<'a> {
                 }) => {
                     return self.note(
                         method(),
-                        Ok(AuthResult::Failure {
-                            remaining_methods,
-                            partial_success,
-                        }),
+                        Ok(AuthResult::Failure { remaining_methods, partial_success }),
                     );
                 }
                 Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. }) => prompts,
                 Err(error) => return self.note(method(), Err(error.to_string())),
             };
             // Whatever is shown while it is typed is no password: we have no answer to that.
-            let answers = prompts.iter().map(|prompt| {
-                if prompt.echo {
-                    String::new()
-                } else {
-                    password.to_owned()
-                }
-            });
+            let answers = prompts
+                .iter()
+                .map(|prompt| if prompt.echo { String::new() } else { password.to_owned() });
             let answers = answers.collect();
-            response = self
-                .handle
-                .authenticate_keyboard_interactive_respond(answers)
-                .await;
+            response = self.handle.authenticate_keyboard_interactive_respond(answers).await;
         }
         self.note(method(), Err("the host keeps asking".into()))
     }
@@ -353,10 +301,7 @@ impl<'a> Login<'a> {
     fn note(&mut self, method: String, result: Result<AuthResult, String>) -> Step {
         let outcome = match result {
             Ok(AuthResult::Success) => return Step::In,
-            Ok(AuthResult::Failure {
-                remaining_methods,
-                partial_success,
-            }) => {
+            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
                 let over = remaining_methods.is_empty() && self.handle.is_closed();
                 if !over {
                     self.offered = remaining_methods;
@@ -373,27 +318,14 @@ impl<'a> Login<'a> {
             Err(reason) => reason,
         };
         self.attempts.push(Attempt { method, outcome });
-        if self.handle.is_closed() {
-            Step::Over
-        } else {
-            Step::Next
-        }
+        if self.handle.is_closed() { Step::Over } else { Step::Next }
     }
 
     fn failed(self) -> Error {
-        let offered = self
-            .offered
-            .iter()
-            .map(|method| <&str>::from(method).to_owned())
-            .collect();
+        let offered = self.offered.iter().map(|method| <&str>::from(method).to_owned()).collect();
         let Destination { user, .. } = self.destination;
         let address = self.destination.address();
-        Error::Authentication {
-            address,
-            user: user.clone(),
-            attempts: self.attempts,
-            offered,
-        }
+        Error::Authentication { address, user: user.clone(), attempts: self.attempts, offered }
     }
 
     fn refused(&self, reason: &str) -> Error {
@@ -408,29 +340,18 @@ impl Candidate<'_> {
     fn held(identity: AgentIdentity) -> Self {
         match identity {
             AgentIdentity::PublicKey { key, comment } => Self::Agent { key, comment },
-            AgentIdentity::Certificate {
-                certificate,
-                comment,
-            } => Self::AgentCertificate {
-                certificate: Box::new(certificate),
-                comment,
-            },
+            AgentIdentity::Certificate { certificate, comment } => {
+                Self::AgentCertificate { certificate: Box::new(certificate), comment }
+            }
         }
     }
 
     fn describe(&self) -> String {
         match self {
             Self::Agent { key, comment } => {
-                format!(
-                    "agent key {} {}",
-                    key.algorithm().as_str(),
-                    shown(comment, key)
-                )
+                format!("agent key {} {}", key.algorithm().as_str(), shown(comment, key))
             }
-            Self::AgentCertificate {
-                certificate,
-                comment,
-            } => {
+            Self::AgentCertificate { certificate, comment } => {
                 format!("agent certificate {} {comment}", certificate.key_id())
             }
             Self::Certified { path, .. } => format!("certificate of {}", path.display()),
@@ -450,10 +371,7 @@ fn shown(comment: &str, key: &PublicKey) -> String {
 }
 
 fn file_attempt(path: &Path, outcome: &str) -> Attempt {
-    Attempt {
-        method: format!("key {}", path.display()),
-        outcome: outcome.to_owned(),
-    }
+    Attempt { method: format!("key {}", path.display()), outcome: outcome.to_owned() }
 }
 
 /// An agent that may ask a person before it signs.

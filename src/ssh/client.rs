@@ -28,30 +28,18 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("environment", &self.environment)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("environment", &self.environment).finish_non_exhaustive()
     }
 }
 
 /// The kinds of host key that we take, best first: OpenSSH's order. RSA never with SHA-1.
 const HOST_KEYS: [Algorithm; 6] = [
     Algorithm::Ed25519,
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP256,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP384,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP521,
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha512),
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha256),
-    },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -80,10 +68,11 @@ impl Client {
         let mut via: Option<Session> = None;
         for hop in &destination.jump {
             let session = self.hop(hop, &destination.network, via).await;
-            via = Some(session.map_err(|error| Error::Jump {
-                hop: hop.name.clone(),
-                source: Box::new(error),
-            })?);
+            via =
+                Some(session.map_err(|error| Error::Jump {
+                    hop: hop.name.clone(),
+                    source: Box::new(error),
+                })?);
         }
         self.hop(destination, &destination.network, via).await
     }
@@ -98,11 +87,7 @@ impl Client {
         let check = HostKeyCheck::new(destination, &self.ledger, self.environment.clock)?;
         let late = |stage| {
             let (address, after) = (destination.address(), destination.connect_timeout);
-            move |TimeUp| Error::TimedOut {
-                address,
-                stage,
-                after,
-            }
+            move |TimeUp| Error::TimedOut { address, stage, after }
         };
         let stream: Box<dyn Stream> = match (&via, &destination.proxy_command) {
             (Some(via), _) => {
@@ -112,26 +97,19 @@ impl Client {
             (None, Some(command)) => Box::new(network::proxy(command)?),
             (None, None) => {
                 let dial = deadline.run(network::dial(destination, network)).await;
-                Box::new(network::PromptStream::new(
-                    dial.map_err(late(Stage::Connecting))??,
-                ))
+                Box::new(network::PromptStream::new(dial.map_err(late(Stage::Connecting))??))
             }
         };
         let trace = Trace::default();
         let config = Arc::new(config(destination, &check));
-        let peer = Peer {
-            check,
-            trace: trace.clone(),
-        };
+        let peer = Peer { check, trace: trace.clone() };
         let connecting = deadline.run(connect_stream(config, stream, peer)).await;
-        let mut handle = connecting
-            .map_err(late(Stage::KeyExchange))?
-            .map_err(|broken| match broken {
+        let mut handle =
+            connecting.map_err(late(Stage::KeyExchange))?.map_err(|broken| match broken {
                 Broken::Judged(error) => error,
-                Broken::Protocol(error) => Error::Protocol {
-                    address: destination.address(),
-                    reason: explain(&error),
-                },
+                Broken::Protocol(error) => {
+                    Error::Protocol { address: destination.address(), reason: explain(&error) }
+                }
             })?;
         let login = Login {
             handle: &mut handle,
@@ -143,10 +121,7 @@ impl Client {
             offered: MethodSet::empty(),
             rsa_hash: None,
         };
-        deadline
-            .run(login.run())
-            .await
-            .map_err(late(Stage::Authentication))??;
+        deadline.run(login.run()).await.map_err(late(Stage::Authentication))??;
         Ok(Session::new(handle, destination, trace, via))
     }
 }
@@ -154,11 +129,8 @@ impl Client {
 fn explain(error: &russh::Error) -> String {
     match error {
         russh::Error::NoCommonAlgo { kind, theirs, .. } => printable(
-            format!(
-                "it knows no {kind:?} algorithm of ours, only {}",
-                theirs.join(", ")
-            )
-            .as_bytes(),
+            format!("it knows no {kind:?} algorithm of ours, only {}", theirs.join(", "))
+                .as_bytes(),
         ),
         russh::Error::HUP | russh::Error::Disconnect => {
             "it closed the connection before the log-in".into()
@@ -173,11 +145,8 @@ fn config(destination: &Destination, check: &HostKeyCheck) -> Config {
         ciphers.sort_by_key(|name| *name != cipher::AES_256_GCM);
     }
     let key = check.preferred(&HOST_KEYS);
-    let host_key_certificates = if check.wants_certificate() {
-        HOST_KEYS.to_vec()
-    } else {
-        Vec::new()
-    };
+    let host_key_certificates =
+        if check.wants_certificate() { HOST_KEYS.to_vec() } else { Vec::new() };
     Config {
         preferred: Preferred {
             key: Cow::Owned(key),

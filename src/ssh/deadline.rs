@@ -20,9 +20,7 @@ pub(super) struct TimeUp;
 
 impl Deadline {
     pub(super) fn after(time: Duration) -> Self {
-        Self {
-            at: Arc::new(watch::Sender::new(Some(Instant::now() + time))),
-        }
+        Self { at: Arc::new(watch::Sender::new(Some(Instant::now() + time))) }
     }
 
     /// Runs something for as long as there is time.
@@ -50,10 +48,7 @@ impl Deadline {
 
     /// Waits for something that a person does; the time stands still meanwhile.
     pub(super) async fn pause<T>(&self, work: impl Future<Output = T>) -> T {
-        let left = self
-            .at
-            .borrow()
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let left = self.at.borrow().map(|at| at.saturating_duration_since(Instant::now()));
         self.at.send_replace(None);
         let result = work.await;
         if let Some(left) = left {
@@ -72,11 +67,6 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(50));
         let asking = deadline.pause(tokio::time::sleep(Duration::from_millis(150)));
         assert!(deadline.run(asking).await.is_ok());
-        assert!(
-            deadline
-                .run(tokio::time::sleep(Duration::from_secs(5)))
-                .await
-                .is_err()
-        );
+        assert!(deadline.run(tokio::time::sleep(Duration::from_secs(5))).await.is_err());
     }
 }

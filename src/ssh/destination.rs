@@ -120,10 +120,7 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Self {
-            interval: Some(Duration::from_secs(15)),
-            count: 3,
-        }
+        Self { interval: Some(Duration::from_secs(15)), count: 3 }
     }
 }
 

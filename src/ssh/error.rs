@@ -275,10 +275,7 @@ impl Error {
 fn authentication_hint(offered: &[String], attempts: &[Attempt]) -> String {
     let takes = |method: &str| offered.iter().any(|name| name == method);
     let passwords = takes("password") || takes("keyboard-interactive");
-    if attempts
-        .iter()
-        .any(|attempt| attempt.outcome.contains("Too many authentication failures"))
-    {
+    if attempts.iter().any(|attempt| attempt.outcome.contains("Too many authentication failures")) {
         return "the agent offers too many keys: name the right one and set `IdentitiesOnly yes` in ~/.ssh/config".into();
     }
     match (takes("publickey"), passwords) {
@@ -365,11 +362,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
     let skip = text.chars().count().saturating_sub(LONGEST_TEXT);
-    let mut shown: String = if skip > 0 {
-        "…".into()
-    } else {
-        String::new()
-    };
+    let mut shown: String = if skip > 0 { "…".into() } else { String::new() };
     for character in text.chars().skip(skip) {
         match character {
             '\r' => {}

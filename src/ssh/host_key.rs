@@ -44,13 +44,7 @@ impl HostKeyCheck {
             .open(paths)
             .map_err(|(file, source)| Error::KnownHosts { file, source })?;
         let name = HostName::new(&destination.host, destination.port, rules.alias.as_deref());
-        Ok(Self {
-            known,
-            name,
-            destination: destination.clone(),
-            ledger: ledger.clone(),
-            clock,
-        })
+        Ok(Self { known, name, destination: destination.clone(), ledger: ledger.clone(), clock })
     }
 
     /// The kinds of host key to ask for, best first: what is on file goes before what is not, so that a host with
@@ -58,9 +52,7 @@ impl HostKeyCheck {
     pub(super) fn preferred(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let kinds = self.known.kinds(&self.name);
         let on_file = |algorithm: &Algorithm| match algorithm {
-            Algorithm::Rsa { .. } => kinds
-                .iter()
-                .any(|kind| matches!(kind, Algorithm::Rsa { .. })),
+            Algorithm::Rsa { .. } => kinds.iter().any(|kind| matches!(kind, Algorithm::Rsa { .. })),
             other => kinds.contains(other),
         };
         if all.first().is_some_and(on_file) {
@@ -112,12 +104,9 @@ impl HostKeyCheck {
     fn unknown(&self, key: &HostKey) -> Result<(), Error> {
         let file = self.destination.host_keys.user_files.first();
         match (self.destination.host_keys.unknown, file) {
-            (UnknownHostKey::Append, Some(file)) => {
-                self.append(file, key).map_err(|source| Error::KnownHosts {
-                    file: file.clone(),
-                    source,
-                })
-            }
+            (UnknownHostKey::Append, Some(file)) => self
+                .append(file, key)
+                .map_err(|source| Error::KnownHosts { file: file.clone(), source }),
             _ => Err(Error::HostKeyUnknown {
                 shown: self.shown(key),
                 accept: self.how_to_accept(file, key),
@@ -127,25 +116,12 @@ impl HostKeyCheck {
 
     /// The command that a person runs to accept the key: exactly this key, and it works behind jump hosts as well.
     fn how_to_accept(&self, file: Option<&PathBuf>, key: &HostKey) -> String {
-        let Destination {
-            host, port, user, ..
-        } = &self.destination;
-        let port = if *port == 22 {
-            String::new()
-        } else {
-            format!("-p {port} ")
-        };
-        let by_ssh = format!(
-            "`ssh {port}{}` and answer yes",
-            for_sh(&format!("{user}@{host}"))
-        );
+        let Destination { host, port, user, .. } = &self.destination;
+        let port = if *port == 22 { String::new() } else { format!("-p {port} ") };
+        let by_ssh = format!("`ssh {port}{}` and answer yes", for_sh(&format!("{user}@{host}")));
         match (file, line_for(&self.name, key, None)) {
             (Some(file), Some(line)) => {
-                format!(
-                    "`echo {} >> {}`, or {by_ssh}",
-                    for_sh(line.trim_end()),
-                    shell_path(file)
-                )
+                format!("`echo {} >> {}`, or {by_ssh}", for_sh(line.trim_end()), shell_path(file))
             }
             _ => by_ssh,
         }
@@ -153,30 +129,18 @@ impl HostKeyCheck {
 
     fn shown(&self, key: &HostKey) -> Box<ShownKey> {
         let (algorithm, fingerprint) = (key.kind(), key.fingerprint());
-        Box::new(ShownKey {
-            address: self.destination.address(),
-            algorithm,
-            fingerprint,
-        })
+        Box::new(ShownKey { address: self.destination.address(), algorithm, fingerprint })
     }
 
     fn revoked(&self, key: &HostKey, file: PathBuf, line: usize) -> Error {
-        Error::HostKeyRevoked {
-            shown: self.shown(key),
-            file,
-            line,
-        }
+        Error::HostKeyRevoked { shown: self.shown(key), file, line }
     }
 
     /// Whether an authority on file vouches for this host by this certificate, now; PROTOCOL.certkeys of OpenSSH.
     fn certified(&self, certificate: &Certificate) -> bool {
-        let now = (self.clock)()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = (self.clock)().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let trusted = self.known.authorities(&self.name).into_iter();
-        let signer = trusted
-            .into_iter()
-            .find(|key| key.key_data() == certificate.signature_key());
+        let signer = trusted.into_iter().find(|key| key.key_data() == certificate.signature_key());
         let Some(signer) = signer else { return false };
         let weak = matches!(
             certificate.signature().algorithm(),
@@ -194,40 +158,21 @@ impl HostKeyCheck {
             && !weak
             && certificate.critical_options().is_empty()
             && (principals.is_empty()
-                || principals
-                    .iter()
-                    .any(|principal| match_list(&named, principal)))
-            && certificate
-                .validate_at(now, [&signer.fingerprint(HashAlg::Sha256)])
-                .is_ok()
+                || principals.iter().any(|principal| match_list(&named, principal)))
+            && certificate.validate_at(now, [&signer.fingerprint(HashAlg::Sha256)]).is_ok()
     }
 
     /// Writes the key down, as OpenSSH does: at the end of the user's first file, which is made if it is missing.
     fn append(&self, file: &Path, key: &HostKey) -> io::Result<()> {
-        let salt = if self.destination.host_keys.hash_names {
-            Some(random()?)
-        } else {
-            None
-        };
+        let salt = if self.destination.host_keys.hash_names { Some(random()?) } else { None };
         let line = line_for(&self.name, key, salt)
             .ok_or_else(|| io::Error::other("the key cannot be written"))?;
-        let _pen = self
-            .ledger
-            .pen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _pen = self.ledger.pen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = file.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let mut open = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(file)?;
+        let mut open =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
         let mut text = String::new();
         if open.metadata()?.len() > 0 {
             let mut last = [0];

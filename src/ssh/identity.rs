@@ -60,21 +60,13 @@ type Opened = Result<Arc<PrivateKey>, String>;
 
 impl Keys {
     pub(super) fn new(prompt: Arc<dyn Prompt>) -> Self {
-        Self {
-            prompt,
-            known: Mutex::default(),
-            private: Mutex::default(),
-            asking: Arc::default(),
-        }
+        Self { prompt, known: Mutex::default(), private: Mutex::default(), asking: Arc::default() }
     }
 
     /// What the file says of itself, without asking anybody.
     pub(super) fn look(&self, path: &Path) -> Known {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .entry(path.to_owned())
-            .or_insert_with(|| look(path))
-            .clone()
+        known.entry(path.to_owned()).or_insert_with(|| look(path)).clone()
     }
 
     /// The private key, decrypted. The deadline stands still while a person is asked, and while another host's task
@@ -91,9 +83,7 @@ impl Keys {
             let (path, prompt, asking) =
                 (path.to_owned(), self.prompt.clone(), self.asking.clone());
             let opening = tokio::task::spawn_blocking(move || open(&path, &*prompt, &asking));
-            opening
-                .await
-                .unwrap_or_else(|_| Err("asking for the passphrase failed".into()))
+            opening.await.unwrap_or_else(|_| Err("asking for the passphrase failed".into()))
         });
         deadline.pause(opening).await.clone()
     }
@@ -183,11 +173,7 @@ impl russh::Signer for FileSigner<'_> {
         hash: Option<HashAlg>,
         mut data: Vec<u8>,
     ) -> Result<Vec<u8>, NotSigned> {
-        let key = self
-            .keys
-            .open(self.path, self.deadline)
-            .await
-            .map_err(NotSigned)?;
+        let key = self.keys.open(self.path, self.deadline).await.map_err(NotSigned)?;
         let signature = sign(&key, hash, &data).map_err(|error| NotSigned(error.to_string()))?;
         // RFC 4252, section 7: the signed data, and after it the signature as a string of two strings.
         let (name, bytes) = (signature.algorithm(), signature.as_bytes());

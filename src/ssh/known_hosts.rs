@@ -56,18 +56,9 @@ impl HostName {
     pub fn new(host: &str, port: u16, alias: Option<&str>) -> Self {
         let host = host.to_lowercase();
         match alias {
-            Some(alias) => Self {
-                name: alias.to_owned(),
-                without_port: None,
-            },
-            None if port == 22 => Self {
-                name: host,
-                without_port: None,
-            },
-            None => Self {
-                name: format!("[{host}]:{port}"),
-                without_port: Some(host),
-            },
+            Some(alias) => Self { name: alias.to_owned(), without_port: None },
+            None if port == 22 => Self { name: host, without_port: None },
+            None => Self { name: format!("[{host}]:{port}"), without_port: Some(host) },
         }
     }
 }
@@ -167,17 +158,11 @@ impl KnownHosts {
             let same = line.key.key_data() == key.0.key_data();
             match line.marker {
                 Marker::Revoked if same => {
-                    return Verdict::Revoked {
-                        file: file.path.clone(),
-                        line: line.number,
-                    };
+                    return Verdict::Revoked { file: file.path.clone(), line: line.number };
                 }
                 Marker::None if same => verdict = Verdict::Known,
                 Marker::None if verdict != Verdict::Known => {
-                    verdict = Verdict::Changed {
-                        file: file.path.clone(),
-                        line: line.number,
-                    };
+                    verdict = Verdict::Changed { file: file.path.clone(), line: line.number };
                 }
                 _ => {}
             }
@@ -187,18 +172,14 @@ impl KnownHosts {
 
     /// The kinds of the keys that are on file for a host: what to ask the host for first.
     pub(super) fn kinds(&self, host: &HostName) -> Vec<Algorithm> {
-        let plain = self
-            .lines_for(&host.name)
-            .filter(|(_, line)| line.marker == Marker::None);
+        let plain = self.lines_for(&host.name).filter(|(_, line)| line.marker == Marker::None);
         plain.map(|(_, line)| line.key.algorithm()).collect()
     }
 
     /// The keys of the authorities that may certify a host's key.
     pub(super) fn authorities(&self, host: &HostName) -> Vec<&PublicKey> {
-        let under = |name| {
-            self.lines_for(name)
-                .filter(|(_, line)| line.marker == Marker::Authority)
-        };
+        let under =
+            |name| self.lines_for(name).filter(|(_, line)| line.marker == Marker::Authority);
         let found: Vec<&PublicKey> = under(&host.name).map(|(_, line)| &line.key).collect();
         match &host.without_port {
             Some(bare) if found.is_empty() => under(bare).map(|(_, line)| &line.key).collect(),
@@ -208,19 +189,13 @@ impl KnownHosts {
 
     /// Where a key is revoked for a host, under any of its names.
     pub(super) fn revoked(&self, host: &HostName, key: &PublicKey) -> Option<Verdict> {
-        [Some(&host.name), host.without_port.as_ref()]
-            .into_iter()
-            .flatten()
-            .find_map(|name| {
-                self.lines_for(name)
-                    .find(|(_, line)| {
-                        line.marker == Marker::Revoked && line.key.key_data() == key.key_data()
-                    })
-                    .map(|(file, line)| Verdict::Revoked {
-                        file: file.path.clone(),
-                        line: line.number,
-                    })
-            })
+        [Some(&host.name), host.without_port.as_ref()].into_iter().flatten().find_map(|name| {
+            self.lines_for(name)
+                .find(|(_, line)| {
+                    line.marker == Marker::Revoked && line.key.key_data() == key.key_data()
+                })
+                .map(|(file, line)| Verdict::Revoked { file: file.path.clone(), line: line.number })
+        })
     }
 
     fn lines_for<'a>(&'a self, name: &str) -> impl Iterator<Item = (&'a File, &'a Line)> {
@@ -236,13 +211,8 @@ impl KnownHosts {
 impl File {
     fn parse(path: &Path, text: &str) -> Self {
         let lines = text.split('\n').enumerate();
-        let lines = lines
-            .filter_map(|(index, line)| Line::parse(index + 1, line))
-            .collect();
-        Self {
-            path: path.to_owned(),
-            lines,
-        }
+        let lines = lines.filter_map(|(index, line)| Line::parse(index + 1, line)).collect();
+        Self { path: path.to_owned(), lines }
     }
 }
 
@@ -261,12 +231,7 @@ impl Line {
                 HostPatterns::Patterns(_) => return None,
             },
         };
-        Some(Self {
-            number,
-            marker,
-            names,
-            key: parse_key(key)?,
-        })
+        Some(Self { number, marker, names, key: parse_key(key)? })
     }
 }
 
@@ -367,17 +332,12 @@ pub(super) fn line_for(host: &HostName, key: &HostKey, salt: Option<[u8; 20]>) -
         None => host.name.clone(),
         Some(salt) => {
             let hash = hash_name(&salt, &host.name)?;
-            format!(
-                "|1|{}|{}",
-                Base64::encode_string(&salt),
-                Base64::encode_string(&hash)
-            )
+            format!("|1|{}|{}", Base64::encode_string(&salt), Base64::encode_string(&hash))
         }
     };
     let key = Base64::encode_string(&key.0.to_bytes().ok()?);
-    let kind = russh::keys::PublicKey::from_bytes(&Base64::decode_vec(&key).ok()?)
-        .ok()?
-        .algorithm();
+    let kind =
+        russh::keys::PublicKey::from_bytes(&Base64::decode_vec(&key).ok()?).ok()?.algorithm();
     Some(format!("{name} {} {key}\n", kind.as_str()))
 }
 
@@ -418,17 +378,11 @@ impl Files {
             return Ok(file.clone());
         }
         let file = if metadata.is_file() {
-            Arc::new(File::parse(
-                path,
-                &String::from_utf8_lossy(&std::fs::read(path)?),
-            ))
+            Arc::new(File::parse(path, &String::from_utf8_lossy(&std::fs::read(path)?)))
         } else if path == Path::new("/dev/null") {
             Arc::new(File::default())
         } else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         };
         read.insert(path.to_owned(), (stamp, file.clone()));
         Ok(file)
@@ -469,26 +423,13 @@ mod tests {
             (format!("web {TWO}\n"), Verdict::Unknown),
             (
                 format!("[web]:2222 {TWO}\nweb {ONE}\n"),
-                Verdict::Changed {
-                    file: "known".into(),
-                    line: 1,
-                },
+                Verdict::Changed { file: "known".into(), line: 1 },
             ),
-            (
-                format!("@revoked web {ONE}\n"),
-                Verdict::Revoked {
-                    file: "known".into(),
-                    line: 1,
-                },
-            ),
+            (format!("@revoked web {ONE}\n"), Verdict::Revoked { file: "known".into(), line: 1 }),
         ] {
             let mut known = KnownHosts::default();
             known.add(Path::new("known"), &text);
-            assert_eq!(
-                known.judge(&port, &HostKey::parse(ONE).unwrap()),
-                expected,
-                "{text}"
-            );
+            assert_eq!(known.judge(&port, &HostKey::parse(ONE).unwrap()), expected, "{text}");
         }
     }
 

@@ -37,34 +37,19 @@ pub(super) async fn dial(destination: &Destination, network: &Network) -> Result
         }
     }
     let (host, port) = (destination.host.clone(), destination.port);
-    Err(Error::Connect {
-        host,
-        port,
-        reason: failures.join(", "),
-    })
+    Err(Error::Connect { host, port, reason: failures.join(", ") })
 }
 
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let failed = |source| Error::Lookup {
-        host: host.to_owned(),
-        source,
-    };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((bare, port))
-        .await
-        .map_err(failed)?
-        .collect();
+    let failed = |source| Error::Lookup { host: host.to_owned(), source };
+    let found: Vec<SocketAddr> =
+        tokio::net::lookup_host((bare, port)).await.map_err(failed)?.collect();
     if found.is_empty() {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::NotFound,
-            "it has no address",
-        )));
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
     Ok(found)
 }
@@ -72,11 +57,9 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
 /// Opens a TCP connection to an address, in the network that a host is in: to forward a port of it, or to look whether
 /// it answers.
 pub async fn open_tcp(address: SocketAddr, network: &Network) -> io::Result<TcpStream> {
-    connect(address, network)
-        .await
-        .map_err(|failure| match failure {
-            Failure::Connect(error) | Failure::Namespace(_, error) => error,
-        })
+    connect(address, network).await.map_err(|failure| match failure {
+        Failure::Connect(error) | Failure::Namespace(_, error) => error,
+    })
 }
 
 enum Failure {
@@ -95,17 +78,11 @@ async fn connect(address: SocketAddr, network: &Network) -> Result<TcpStream, Fa
         }
         Network::Namespace(path) => {
             let failed = |error| Failure::Namespace(path.clone(), error);
-            let socket = socket_inside(path, address.is_ipv4())
-                .await
-                .map_err(failed)?;
+            let socket = socket_inside(path, address.is_ipv4()).await.map_err(failed)?;
             Ok(TcpSocket::from_std_stream(socket.into()))
         }
     };
-    socket
-        .map_err(Failure::Connect)?
-        .connect(address)
-        .await
-        .map_err(Failure::Connect)
+    socket.map_err(Failure::Connect)?.connect(address).await.map_err(Failure::Connect)
 }
 
 /// Makes a socket inside of a network name space. A socket stays where it was made, a thread's name space is its own:
@@ -116,24 +93,14 @@ async fn socket_inside(path: &Path, v4: bool) -> io::Result<OwnedFd> {
     let make = move || -> io::Result<OwnedFd> {
         let namespace = File::open(&path)?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        let family = if v4 {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
+        let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Ok(socket_with(
-            family,
-            SocketType::STREAM,
-            flags,
-            Some(ipproto::TCP),
-        )?)
+        Ok(socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?)
     };
     std::thread::Builder::new()
         .name("ssh-namespace".into())
         .spawn(move || drop(give.send(make())))?;
-    take.await
-        .map_err(|_| io::Error::other("the thread that enters the name space died"))?
+    take.await.map_err(|_| io::Error::other("the thread that enters the name space died"))?
 }
 
 /// Small packets leave at once. What was sent and is never acknowledged ends the connection in about the time that
@@ -142,9 +109,8 @@ fn tune(stream: &TcpStream, keepalive: Keepalive) {
     // Neither is needed for correctness, so a system that does not have them is not an error.
     let _ = stream.set_nodelay(true);
     if let Some(interval) = keepalive.interval {
-        let patience = interval
-            .saturating_mul(keepalive.count.saturating_add(1))
-            .max(Duration::from_secs(1));
+        let patience =
+            interval.saturating_mul(keepalive.count.saturating_add(1)).max(Duration::from_secs(1));
         let _ = sockopt::set_tcp_user_timeout(
             stream,
             u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
@@ -166,10 +132,7 @@ pub(super) struct PromptStream {
 
 impl PromptStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            left: PROMPT_READS,
-        }
+        Self { stream, left: PROMPT_READS }
     }
 }
 
@@ -216,10 +179,7 @@ pub(super) struct ProxyStream {
 
 /// Starts a `ProxyCommand` as OpenSSH does: by a shell that makes way for it.
 pub(super) fn proxy(command: &str) -> Result<ProxyStream, Error> {
-    let failed = |source| Error::ProxyCommand {
-        command: command.to_owned(),
-        source,
-    };
+    let failed = |source| Error::ProxyCommand { command: command.to_owned(), source };
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("exec {command}"))
@@ -231,14 +191,8 @@ pub(super) fn proxy(command: &str) -> Result<ProxyStream, Error> {
         .spawn()
         .map_err(failed)?;
     match (child.stdout.take(), child.stdin.take()) {
-        (Some(output), Some(input)) => Ok(ProxyStream {
-            output,
-            input,
-            _child: child,
-        }),
-        _ => Err(failed(io::Error::other(
-            "it has no standard input or output",
-        ))),
+        (Some(output), Some(input)) => Ok(ProxyStream { output, input, _child: child }),
+        _ => Err(failed(io::Error::other("it has no standard input or output"))),
     }
 }
 

@@ -80,26 +80,18 @@ enum Stop {
 
 impl Control {
     pub(super) fn of_session(exit: watch::Receiver<Option<Exit>>, session: Session) -> Self {
-        Self {
-            exit,
-            stop: Stop::Connection(session),
-        }
+        Self { exit, stop: Stop::Connection(session) }
     }
 
     pub(super) fn of_child(exit: watch::Receiver<Option<Exit>>, stop: mpsc::Sender<()>) -> Self {
-        Self {
-            exit,
-            stop: Stop::Child(stop),
-        }
+        Self { exit, stop: Stop::Child(stop) }
     }
 
     /// Waits until the command has ended.
     pub async fn wait(&self) -> Exit {
         let mut exit = self.exit.clone();
         match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit
-                .clone()
-                .unwrap_or(Exit::Lost("it ended without a status".into())),
+            Ok(exit) => exit.clone().unwrap_or(Exit::Lost("it ended without a status".into())),
             Err(_) => Exit::Lost("nobody waits for it any more".into()),
         }
     }
@@ -136,10 +128,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn new(coming: mpsc::Receiver<Bytes>) -> Self {
-        Self {
-            coming,
-            current: Bytes::new(),
-        }
+        Self { coming, current: Bytes::new() }
     }
 }
 

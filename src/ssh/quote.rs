@@ -34,11 +34,7 @@ pub fn for_any_shell(word: &str) -> String {
     if open {
         quoted.push('\'');
     }
-    if quoted.is_empty() {
-        "''".to_owned()
-    } else {
-        quoted
-    }
+    if quoted.is_empty() { "''".to_owned() } else { quoted }
 }
 
 #[cfg(test)]
@@ -61,11 +57,8 @@ mod tests {
         ] {
             for quoted in [for_sh(word), for_any_shell(word)] {
                 let script = format!("printf %s {quoted}");
-                let output = std::process::Command::new("/bin/sh")
-                    .arg("-c")
-                    .arg(script)
-                    .output()
-                    .unwrap();
+                let output =
+                    std::process::Command::new("/bin/sh").arg("-c").arg(script).output().unwrap();
                 assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{quoted}");
             }
         }

@@ -33,9 +33,7 @@ struct Connection {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("address", &self.0.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("address", &self.0.address).finish_non_exhaustive()
     }
 }
 
@@ -46,12 +44,7 @@ impl Session {
         trace: Trace,
         via: Option<Self>,
     ) -> Self {
-        Self(Arc::new(Connection {
-            handle,
-            address: destination.address(),
-            trace,
-            _via: via,
-        }))
+        Self(Arc::new(Connection { handle, address: destination.address(), trace, _via: via }))
     }
 
     /// Starts a command, which the user's login shell reads. Costs one round trip; what is written to its standard
@@ -61,12 +54,7 @@ impl Session {
             address: self.0.address.clone(),
             reason: self.explain(&error),
         };
-        let channel = self
-            .0
-            .handle
-            .channel_open_session()
-            .await
-            .map_err(refused)?;
+        let channel = self.0.handle.channel_open_session().await.map_err(refused)?;
         channel.exec(true, command).await.map_err(refused)?;
         let (mut incoming, outgoing) = channel.split();
         let stdin = Box::new(outgoing.make_writer());
@@ -77,22 +65,11 @@ impl Session {
         // A task of its own, so that the connection never waits for a channel that nobody looks at.
         tokio::spawn(async move {
             let exit = drain(&mut incoming, &stdout, &kept).await;
-            let lost = || {
-                Exit::Lost(
-                    trace
-                        .reason()
-                        .unwrap_or_else(|| "the host closed it".into()),
-                )
-            };
+            let lost = || Exit::Lost(trace.reason().unwrap_or_else(|| "the host closed it".into()));
             ended.send_replace(Some(exit.unwrap_or_else(lost)));
         });
         let stdout = Box::new(Chunks::new(chunks));
-        Ok(Process {
-            stdin,
-            stdout,
-            stderr,
-            control: Control::of_session(exit, self.clone()),
-        })
+        Ok(Process { stdin, stdout, stderr, control: Control::of_session(exit, self.clone()) })
     }
 
     /// A stream to another address, as the host reaches it.
@@ -113,10 +90,7 @@ impl Session {
 
     /// Says good-bye and closes the connection. It never waits long.
     pub async fn close(&self) {
-        let farewell = self
-            .0
-            .handle
-            .disconnect(Disconnect::ByApplication, "", "en");
+        let farewell = self.0.handle.disconnect(Disconnect::ByApplication, "", "en");
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }
 
@@ -167,17 +141,11 @@ pub(super) struct Trace(Arc<Mutex<Option<String>>>);
 
 impl Trace {
     fn set(&self, reason: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(reason);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
     }
 
     pub(super) fn reason(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -205,10 +173,7 @@ impl Handler for Peer {
     type Error = Broken;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
-        self.check
-            .check(shown)
-            .map(|()| true)
-            .map_err(Broken::Judged)
+        self.check.check(shown).map(|()| true).map_err(Broken::Judged)
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {

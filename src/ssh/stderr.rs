@@ -29,10 +29,7 @@ struct Kept {
 
 impl Default for Stderr {
     fn default() -> Self {
-        Self {
-            kept: Arc::default(),
-            written: Arc::new(watch::Sender::new(0)),
-        }
+        Self { kept: Arc::default(), written: Arc::new(watch::Sender::new(0)) }
     }
 }
 
@@ -53,9 +50,7 @@ impl Stderr {
     pub(super) fn erase(&self, text: &str) {
         let mut kept = self.lock();
         let bytes = kept.bytes.make_contiguous();
-        let found = bytes
-            .windows(text.len())
-            .position(|window| window == text.as_bytes());
+        let found = bytes.windows(text.len()).position(|window| window == text.as_bytes());
         if let Some(at) = found {
             kept.bytes.drain(at..at + text.len());
             kept.total -= text.len() as u64;

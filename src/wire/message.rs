@@ -46,6 +46,8 @@ pub struct PlanOptions {
     pub run: String,
     /// Whether differences are wanted as text.
     pub diff: bool,
+    /// Nothing that the project says is run: guards and checks make what they decide wait.
+    pub untrusted: bool,
 }
 
 /// What the agent says.

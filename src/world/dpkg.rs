@@ -68,8 +68,7 @@ impl<'a> Stanza<'a> {
     }
 
     fn entry(&self) -> Option<PackageEntry> {
-        let mut words =
-            self.status.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mut words = self.status.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let (want, flag, state) = (words.next()?, words.next()?, words.next()?);
         let (installed, unfinished) = match state {
             b"installed" => (true, false),

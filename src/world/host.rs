@@ -83,7 +83,8 @@ impl Host {
             Some(entry) => entry.clone(),
             None => self.ask_for_user(name)?,
         };
-        let uid = entry.uid.ok_or_else(|| ObserveError::new(doing(), io::ErrorKind::NotFound.into()))?;
+        let uid =
+            entry.uid.ok_or_else(|| ObserveError::new(doing(), io::ErrorKind::NotFound.into()))?;
         let group = entry.group.clone().unwrap_or_default();
         let gid = self.group_number(&group)?;
         let mut groups = vec![gid];
@@ -109,7 +110,8 @@ impl Host {
 
     fn ask_for_user(&self, name: &str) -> Result<UserEntry, ObserveError> {
         let doing = || format!("looking up the user {name}");
-        let answer = self.getent("passwd", name).map_err(|error| ObserveError::new(doing(), error))?;
+        let answer =
+            self.getent("passwd", name).map_err(|error| ObserveError::new(doing(), error))?;
         let groups = &self.accounts()?.groups;
         accounts::parse_users(answer.output.as_bytes(), None, groups)
             .into_values()
@@ -146,7 +148,8 @@ impl Host {
             return Ok(gid);
         }
         let doing = || format!("looking up the group {name}");
-        let answer = self.getent("group", name).map_err(|error| ObserveError::new(doing(), error))?;
+        let answer =
+            self.getent("group", name).map_err(|error| ObserveError::new(doing(), error))?;
         accounts::parse_groups(answer.output.as_bytes())
             .into_values()
             .find_map(|group| group.gid)
@@ -231,14 +234,16 @@ impl System for Host {
             return Ok(Entry::File { size: found.len(), metadata });
         }
         if kind.is_symlink() {
-            let target = fs::read_link(path.as_path())
-                .map_err(|error| ObserveError::new(doing(), error))?;
+            let target =
+                fs::read_link(path.as_path()).map_err(|error| ObserveError::new(doing(), error))?;
             return Ok(Entry::Link { target: RemotePath::new(target), metadata });
         }
         if kind.is_dir() {
             return Ok(Entry::Folder { metadata });
         }
-        debug_assert!(kind.is_block_device() || kind.is_char_device() || kind.is_fifo() || kind.is_socket());
+        debug_assert!(
+            kind.is_block_device() || kind.is_char_device() || kind.is_fifo() || kind.is_socket()
+        );
         Ok(Entry::Other { metadata })
     }
 
@@ -247,7 +252,8 @@ impl System for Host {
         let fail = |error| ObserveError::new(doing(), error);
         let file = open_regular(path).map_err(fail)?;
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, EDIT_LIMIT + 1), &mut bytes).map_err(fail)?;
+        io::Read::read_to_end(&mut io::Read::take(file, EDIT_LIMIT + 1), &mut bytes)
+            .map_err(fail)?;
         if bytes.len() as u64 > EDIT_LIMIT {
             let message = format!("it is larger than {} MiB", EDIT_LIMIT >> 20);
             return Err(fail(io::Error::new(io::ErrorKind::FileTooLarge, message)));
@@ -295,8 +301,8 @@ impl System for Host {
             return Ok(packages.clone());
         }
         let path = "/var/lib/dpkg/status";
-        let status = fs::read(path)
-            .map_err(|error| ObserveError::new(format!("reading {path}"), error))?;
+        let status =
+            fs::read(path).map_err(|error| ObserveError::new(format!("reading {path}"), error))?;
         let packages = Arc::new(dpkg::parse_status(&status));
         self.memory().packages = Some(packages.clone());
         Ok(packages)

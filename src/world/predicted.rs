@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
-    ContentId, Entry, GroupEntry, ObserveError, PackageEntry, RemotePath, System, UnitEntry, UserEntry,
+    ContentId, Entry, GroupEntry, ObserveError, PackageEntry, RemotePath, System, UnitEntry,
+    UserEntry,
 };
 use crate::resource::ResourceId;
 
@@ -268,7 +269,11 @@ impl<'a> World<'a> {
         let overlay = self.read();
         if let Some(laid) = find(&overlay) {
             let tainted_by = overlay.taints(laid.at, touches);
-            return Ok(Predicted { value: laid.value.clone(), by: Some(laid.by.clone()), tainted_by });
+            return Ok(Predicted {
+                value: laid.value.clone(),
+                by: Some(laid.by.clone()),
+                tainted_by,
+            });
         }
         let tainted_by = overlay.taints(0, touches);
         drop(overlay);

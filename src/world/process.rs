@@ -88,9 +88,7 @@ struct Restore {
 impl Drop for Restore {
     fn drop(&mut self) {
         let back = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
-            .and_then(|()| {
-                rustix::thread::set_thread_res_gid(self.group, self.group, self.group)
-            })
+            .and_then(|()| rustix::thread::set_thread_res_gid(self.group, self.group, self.group))
             .and_then(|()| rustix::thread::set_thread_groups(&self.groups));
         if back.is_err() {
             // Going on with mixed rights would be worse than ending here.
@@ -256,7 +254,8 @@ mod tests {
             return;
         }
         let nobody = Identity { name: "nobody".into(), uid: 65534, gid: 65534, ..own() };
-        let answer = run(&shell("id -u; id -g; grep -E '^(Uid|CapPrm)' /proc/self/status"), &nobody);
+        let answer =
+            run(&shell("id -u; id -g; grep -E '^(Uid|CapPrm)' /proc/self/status"), &nobody);
         let output = answer.unwrap().output;
         assert!(output.starts_with("65534\n65534\nUid:\t65534\t65534\t65534\t65534\n"), "{output}");
         assert!(output.ends_with("CapPrm:\t0000000000000000\n"), "{output}");

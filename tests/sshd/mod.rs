@@ -22,11 +22,8 @@ pub const PASSWORD: &str = "correct horse";
 const HASH: &str = "$6$converge$un9MzGBUi/l7DUvlUp1agt4L45O/o7O66poV7i0tFDiqlNno.QNAjTvjUqv/A0hGTpomgqLDix5CnvuO1n.V8.";
 
 /// Users besides root: name, uid, shell.
-const USERS: [(&str, u32, &str); 3] = [
-    ("zoe", 12345, "/bin/bash"),
-    ("dan", 12346, "/bin/dash"),
-    ("amy", 12347, "/bin/bash"),
-];
+const USERS: [(&str, u32, &str); 3] =
+    [("zoe", 12345, "/bin/bash"), ("dan", 12346, "/bin/dash"), ("amy", 12347, "/bin/bash")];
 
 /// Keys that are made once for all tests of a program.
 pub struct KeyRing {
@@ -49,21 +46,9 @@ impl KeyRing {
                     );
                 }
             }
+            keygen(&["-t", "ed25519", "-N", "open sesame", "-f", "user_locked"], folder.path());
             keygen(
-                &["-t", "ed25519", "-N", "open sesame", "-f", "user_locked"],
-                folder.path(),
-            );
-            keygen(
-                &[
-                    "-t",
-                    "rsa",
-                    "-m",
-                    "PEM",
-                    "-N",
-                    "open sesame",
-                    "-f",
-                    "user_sealed",
-                ],
+                &["-t", "rsa", "-m", "PEM", "-N", "open sesame", "-f", "user_sealed"],
                 folder.path(),
             );
             fs::remove_file(folder.path().join("user_sealed.pub")).unwrap();
@@ -83,25 +68,14 @@ impl KeyRing {
             .arg(self.path(name))
             .output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.split_whitespace()
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" ")
+        text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 }
 
 pub fn keygen(arguments: &[&str], folder: &Path) {
-    let output = Command::new("ssh-keygen")
-        .arg("-q")
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new("ssh-keygen").arg("-q").args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A running sshd.
@@ -132,11 +106,7 @@ impl Sshd {
         let ring = KeyRing::get();
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
         let mut passwd =
             "root:x:0:0:root:/root:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n\
@@ -155,22 +125,10 @@ impl Sshd {
         write("shadow", shadow);
         write("pam", "auth required pam_unix.so nodelay\naccount required pam_unix.so\nsession optional pam_permit.so\n".into());
         write("sudoers", "Defaults use_pty, !lecture\nroot ALL=(ALL:ALL) ALL\nzoe ALL=(ALL) ALL\ndan ALL=(ALL) NOPASSWD: ALL\n".into());
-        fs::set_permissions(
-            folder.path().join("sudoers"),
-            fs::Permissions::from_mode(0o440),
-        )
-        .unwrap();
-        let keys = [
-            "user_ed25519",
-            "user_ecdsa",
-            "user_rsa",
-            "user_locked",
-            "user_sealed",
-        ];
-        write(
-            "authorized_keys",
-            keys.map(|key| ring.public(key) + "\n").concat(),
-        );
+        fs::set_permissions(folder.path().join("sudoers"), fs::Permissions::from_mode(0o440))
+            .unwrap();
+        let keys = ["user_ed25519", "user_ecdsa", "user_rsa", "user_locked", "user_sealed"];
+        write("authorized_keys", keys.map(|key| ring.public(key) + "\n").concat());
         let host_keys = KINDS
             .map(|kind| format!("HostKey {}\n", ring.path(&format!("host_{kind}")).display()))
             .concat();
@@ -206,11 +164,7 @@ impl Sshd {
             .stderr(fs::File::create(folder.path().join("setup")).unwrap())
             .spawn()
             .unwrap();
-        let mut sshd = Self {
-            port,
-            folder,
-            child,
-        };
+        let mut sshd = Self { port, folder, child };
         if !options.own_network {
             sshd.wait();
         } else {
@@ -222,10 +176,7 @@ impl Sshd {
     fn wait(&mut self) {
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(10),
-                "sshd does not start"
-            );
+            assert!(begin.elapsed() < Duration::from_secs(10), "sshd does not start");
             if self.child.try_wait().unwrap().is_some() {
                 panic!(
                     "sshd has ended: {}",
@@ -260,10 +211,8 @@ impl Sshd {
         destination.name = "test".into();
         destination.port = self.port;
         destination.host_keys.user_files = vec![known];
-        destination.identity_files = vec![IdentityFile {
-            path: ring.path("user_ed25519"),
-            named: true,
-        }];
+        destination.identity_files =
+            vec![IdentityFile { path: ring.path("user_ed25519"), named: true }];
         destination
     }
 
@@ -327,10 +276,9 @@ impl Relay {
         std::thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
                 let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                for (mut from, mut to) in [
-                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
-                    (far, near),
-                ] {
+                for (mut from, mut to) in
+                    [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
                     let flag = flag.clone();
                     std::thread::spawn(move || {
                         let mut buffer = [0; 16384];

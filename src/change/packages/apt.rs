@@ -275,7 +275,10 @@ mod tests {
                 "Remv libpq-dev [15.18-0+deb12u1]\nRemv libpq5 [15.18-0+deb12u1] [b:amd64 ]\n",
                 "libpq-dev 15.18-0+deb12u1 -> none; libpq5 15.18-0+deb12u1 -> none",
             ),
-            ("Purg libpq5 [15.18-0+deb12u1]\nPurg old []\n", "libpq5 15.18-0+deb12u1 -> purged; old none -> purged"),
+            (
+                "Purg libpq5 [15.18-0+deb12u1]\nPurg old\n",
+                "libpq5 15.18-0+deb12u1 -> purged; old none -> purged",
+            ),
             ("Conf half (1.0-1 Debian:12/stable [amd64])\n", "half 1.0-1 -> 1.0-1"),
             ("Remv a [1]\nInst a [1] (2 Debian:12/stable [all])\n", "a 1 -> 2"),
             ("Inst libc6:i386 (2.36-9 Debian:12/stable [i386])\n", "libc6:i386 none -> 2.36-9"),

@@ -30,7 +30,7 @@ pub(super) const FILTERS: &[Filter] = &[
     }),
     filter("human_readable", &["isbits", "unit"], human_readable),
     filter("human_to_bytes", &["default_unit", "isbits"], human_to_bytes),
-    filter("random", &["end", "start", "step", "seed"], random),
+    filter("random", &["start", "step", "seed"], random),
     filter("shuffle", &["seed"], shuffle),
 ];
 

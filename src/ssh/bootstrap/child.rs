@@ -45,12 +45,7 @@ pub(super) fn spawn(command: &str) -> io::Result<Process> {
         ended.send_replace(Some(status));
     });
     let control = Control::of_child(exit, stop);
-    Ok(Process {
-        stdin: Box::new(Input(Some(stdin))),
-        stdout: Box::new(stdout),
-        stderr,
-        control,
-    })
+    Ok(Process { stdin: Box::new(Input(Some(stdin))), stdout: Box::new(stdout), stderr, control })
 }
 
 async fn wait(mut child: Child, mut stopping: mpsc::Receiver<()>) -> Exit {
@@ -80,10 +75,7 @@ struct Input(Option<ChildStdin>);
 
 impl Input {
     fn open(&mut self) -> io::Result<Pin<&mut ChildStdin>> {
-        self.0
-            .as_mut()
-            .map(Pin::new)
-            .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+        self.0.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 }
 

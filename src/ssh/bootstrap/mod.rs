@@ -51,12 +51,7 @@ impl AgentProgram {
     ) -> Self {
         let bytes = bytes.into();
         let digest = blake3::hash(&bytes).to_hex().to_string();
-        Self {
-            digest,
-            bytes,
-            system: system.into(),
-            machine: machine.into(),
-        }
+        Self { digest, bytes, system: system.into(), machine: machine.into() }
     }
 
     /// Reads a program from a file.
@@ -65,10 +60,8 @@ impl AgentProgram {
         system: impl Into<String>,
         machine: impl Into<String>,
     ) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Program {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = std::fs::read(path)
+            .map_err(|source| Error::Program { path: path.to_owned(), source })?;
         Ok(Self::new(bytes, system, machine))
     }
 
@@ -81,17 +74,8 @@ impl AgentProgram {
 
 impl fmt::Debug for AgentProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            digest,
-            bytes,
-            system,
-            machine,
-        } = self;
-        write!(
-            f,
-            "AgentProgram({digest}, {} bytes, {system} {machine})",
-            bytes.len()
-        )
+        let Self { digest, bytes, system, machine } = self;
+        write!(f, "AgentProgram({digest}, {} bytes, {system} {machine})", bytes.len())
     }
 }
 
@@ -125,12 +109,7 @@ pub struct AgentStream {
 
 impl fmt::Debug for AgentStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            stderr,
-            control,
-            uploaded,
-            ..
-        } = self;
+        let Self { stderr, control, uploaded, .. } = self;
         let mut shown = f.debug_struct("AgentStream");
         shown
             .field("stderr", stderr)
@@ -194,13 +173,7 @@ async fn start(
             })?,
         };
         let control = process.control.clone();
-        let mut start = Start {
-            host,
-            program,
-            privilege,
-            nonce: &nonce,
-            uploaded: false,
-        };
+        let mut start = Start { host, program, privilege, nonce: &nonce, uploaded: false };
         let result = start.drive(process).await;
         if result.is_err() && matches!(place, Place::Here) {
             control.close().await;
@@ -214,10 +187,7 @@ async fn start(
 }
 
 fn no_nonce(host: &str, error: &io::Error) -> Error {
-    Error::Silent {
-        host: host.to_owned(),
-        reason: format!("no random numbers: {error}"),
-    }
+    Error::Silent { host: host.to_owned(), reason: format!("no random numbers: {error}") }
 }
 
 /// One start of the agent, while it is on its way.
@@ -231,27 +201,13 @@ struct Start<'a> {
 
 impl Start<'_> {
     async fn drive(&mut self, process: Process) -> Result<AgentStream, Error> {
-        let Process {
-            stdin: mut writer,
-            stdout: mut reader,
-            stderr,
-            control,
-        } = process;
-        match self
-            .wait_for_agent(&mut writer, &mut reader, &stderr, &control)
-            .await
-        {
+        let Process { stdin: mut writer, stdout: mut reader, stderr, control } = process;
+        match self.wait_for_agent(&mut writer, &mut reader, &stderr, &control).await {
             Ok(rest) => {
                 stderr.erase(&script::prompt(self.nonce));
                 let reader: Reader = Box::new(io::Cursor::new(rest).chain(reader));
                 let uploaded = self.uploaded;
-                Ok(AgentStream {
-                    reader,
-                    writer,
-                    stderr,
-                    control,
-                    uploaded,
-                })
+                Ok(AgentStream { reader, writer, stderr, control, uploaded })
             }
             Err(error) => {
                 // Whatever still waits for input there, sudo for a password, has an end.
@@ -327,13 +283,9 @@ impl Start<'_> {
 
     fn password(&self) -> Option<Answer> {
         match self.privilege {
-            Privilege::Sudo {
-                password: Some(password),
-                ..
-            } => Some(Answer {
-                password: password.clone(),
-                given: false,
-            }),
+            Privilege::Sudo { password: Some(password), .. } => {
+                Some(Answer { password: password.clone(), given: false })
+            }
             _ => None,
         }
     }
@@ -341,9 +293,7 @@ impl Start<'_> {
     /// How often sudo has asked for a password, by our own prompt.
     fn prompts(&self, stderr: &Stderr) -> usize {
         let (text, _) = stderr.since(0);
-        String::from_utf8_lossy(&text)
-            .matches(&script::prompt(self.nonce))
-            .count()
+        String::from_utf8_lossy(&text).matches(&script::prompt(self.nonce)).count()
     }
 
     fn check_kind(&self, system: &str, machine: &str) -> Result<(), Error> {
@@ -363,17 +313,12 @@ impl Start<'_> {
         let host = self.host.to_owned();
         match word.split_once(' ').unwrap_or((word, "")) {
             (script::NO_SUDO, _) => Error::SudoMissing { host },
-            (script::NO_FOLDER, reason) => Error::NoFolder {
-                host,
-                reason: printable(reason.as_bytes()),
-            },
+            (script::NO_FOLDER, reason) => {
+                Error::NoFolder { host, reason: printable(reason.as_bytes()) }
+            }
             (_, reason) => {
                 let said = self.said(stderr);
-                let reason = if said.is_empty() {
-                    printable(reason.as_bytes())
-                } else {
-                    said
-                };
+                let reason = if said.is_empty() { printable(reason.as_bytes()) } else { said };
                 Error::Upload { host, reason }
             }
         }
@@ -386,11 +331,8 @@ impl Start<'_> {
         let host = self.host.to_owned();
         let said = self.said(stderr);
         if let Exit::Lost(reason) = exit {
-            let reason = if said.is_empty() {
-                reason
-            } else {
-                format!("{reason}; it said: {said}")
-            };
+            let reason =
+                if said.is_empty() { reason } else { format!("{reason}; it said: {said}") };
             return Error::Lost { host, reason };
         }
         if let Privilege::Sudo { password, .. } = self.privilege {
@@ -402,11 +344,7 @@ impl Start<'_> {
                 return Error::SudoPasswordWrong { host };
             }
             if said.lines().any(|line| line.starts_with("sudo:"))
-                || has(&[
-                    "is not in the sudoers",
-                    "may not run sudo",
-                    "is not allowed to execute",
-                ])
+                || has(&["is not in the sudoers", "may not run sudo", "is not allowed to execute"])
             {
                 return Error::SudoRefused { host, reason: said };
             }
@@ -416,27 +354,19 @@ impl Start<'_> {
 
     fn silent(&self, what: &str, scanner: &Scanner, stderr: &Stderr) -> Error {
         let mut reason = what.to_owned();
-        for (stream, text) in [
-            ("standard error", self.said(stderr)),
-            ("standard output", scanner.noise()),
-        ] {
+        for (stream, text) in
+            [("standard error", self.said(stderr)), ("standard output", scanner.noise())]
+        {
             if !text.is_empty() {
                 reason.push_str(&format!("; {stream}: {text}"));
             }
         }
-        Error::Silent {
-            host: self.host.to_owned(),
-            reason,
-        }
+        Error::Silent { host: self.host.to_owned(), reason }
     }
 
     /// What stands on standard error, without our own prompts.
     fn said(&self, stderr: &Stderr) -> String {
-        stderr
-            .text()
-            .replace(&script::prompt(self.nonce), "")
-            .trim()
-            .to_owned()
+        stderr.text().replace(&script::prompt(self.nonce), "").trim().to_owned()
     }
 }
 

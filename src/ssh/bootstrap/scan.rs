@@ -32,12 +32,7 @@ pub(super) struct Scanner {
 impl Scanner {
     pub(super) fn new(nonce: &str) -> Self {
         let word = |word: &str| format!("converge-{word} {nonce} ").into_bytes();
-        Self {
-            need: word("need"),
-            fail: word("fail"),
-            unread: Vec::new(),
-            noise: Vec::new(),
-        }
+        Self { need: word("need"), fail: word("fail"), unread: Vec::new(), noise: Vec::new() }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) -> Found {
@@ -45,11 +40,7 @@ impl Scanner {
         let magic = find(&self.unread, &MAGIC);
         let need = self.line(&self.need);
         let fail = self.line(&self.fail);
-        let first = [
-            magic,
-            need.as_ref().map(|line| line.0),
-            fail.as_ref().map(|line| line.0),
-        ];
+        let first = [magic, need.as_ref().map(|line| line.0), fail.as_ref().map(|line| line.0)];
         match first.into_iter().flatten().min() {
             None if self.unread.len() + self.noise.len() > MOST_NOISE => Found::TooMuch,
             None => Found::Nothing,
@@ -83,9 +74,7 @@ impl Scanner {
         let at = find(&self.unread, word)?;
         let rest = self.unread.get(at + word.len()..)?;
         let length = rest.iter().position(|byte| *byte == b'\n')?;
-        let text = String::from_utf8_lossy(rest.get(..length)?)
-            .trim()
-            .to_owned();
+        let text = String::from_utf8_lossy(rest.get(..length)?).trim().to_owned();
         Some((at, text, at + word.len() + length + 1))
     }
 
@@ -114,22 +103,10 @@ mod tests {
 
     #[test]
     fn the_agent_and_the_words_are_found_in_any_noise_and_any_chunks() {
-        let need = || Found::Need {
-            system: "Linux".into(),
-            machine: "x86_64".into(),
-        };
-        assert_eq!(
-            feed(&[b"Welcome!\ncnvrg\x01\r\nhello"]),
-            [Found::Agent(b"hello".to_vec())]
-        );
-        assert_eq!(
-            feed(&[b"motd cnv", b"rg\x01", b"\r\n"]),
-            [Found::Agent(Vec::new())]
-        );
-        assert_eq!(
-            feed(&[b"x\nconverge-need 1f Lin", b"ux x86_64", b"\n"]),
-            [need()]
-        );
+        let need = || Found::Need { system: "Linux".into(), machine: "x86_64".into() };
+        assert_eq!(feed(&[b"Welcome!\ncnvrg\x01\r\nhello"]), [Found::Agent(b"hello".to_vec())]);
+        assert_eq!(feed(&[b"motd cnv", b"rg\x01", b"\r\n"]), [Found::Agent(Vec::new())]);
+        assert_eq!(feed(&[b"x\nconverge-need 1f Lin", b"ux x86_64", b"\n"]), [need()]);
         assert_eq!(
             feed(&[b"converge-need 1f Linux x86_64\n", b"cnvrg\x01\r\n12"]),
             [need(), Found::Agent(b"12".to_vec())]

@@ -84,14 +84,8 @@ impl Script<'_> {
         let script = self.script();
         let (become_flags, user) = match privilege {
             Privilege::Login => return format!("exec /bin/sh -c {}", for_any_shell(&script)),
-            Privilege::Sudo {
-                user,
-                password: Some(_),
-            } => ("-S -p \"$1\"", user),
-            Privilege::Sudo {
-                user,
-                password: None,
-            } => ("-n", user),
+            Privilege::Sudo { user, password: Some(_) } => ("-S -p \"$1\"", user),
+            Privilege::Sudo { user, password: None } => ("-n", user),
         };
         // sudo's messages are read here, so they must be in one language; the script has its own again.
         let outer = format!(
@@ -105,17 +99,10 @@ impl Script<'_> {
     }
 
     fn script(&self) -> String {
-        let Self {
-            digest,
-            size,
-            nonce,
-            trust_kept,
-        } = self;
+        let Self { digest, size, nonce, trust_kept } = self;
         let values = format!("d={digest}; s={size}; n={nonce};");
         let warm: &[&str] = if *trust_kept { WARM } else { &[] };
-        let lines = [values.as_str()]
-            .into_iter()
-            .chain([PROLOGUE, warm, COLD].concat());
+        let lines = [values.as_str()].into_iter().chain([PROLOGUE, warm, COLD].concat());
         lines.collect::<Vec<_>>().join(" ")
     }
 }
@@ -126,22 +113,10 @@ mod tests {
 
     #[test]
     fn the_script_survives_any_shells_quoting() {
-        let script = Script {
-            digest: "ab12",
-            size: 7,
-            nonce: "1f",
-            trust_kept: true,
-        }
-        .script();
+        let script = Script { digest: "ab12", size: 7, nonce: "1f", trust_kept: true }.script();
         assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
-        let checked = std::process::Command::new("/bin/sh")
-            .args(["-n", "-c", &script])
-            .output()
-            .unwrap();
-        assert!(
-            checked.status.success(),
-            "{}",
-            String::from_utf8_lossy(&checked.stderr)
-        );
+        let checked =
+            std::process::Command::new("/bin/sh").args(["-n", "-c", &script]).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }
 }

@@ -12,21 +12,14 @@ impl Answer {
         let mut settings: HashMap<String, Vec<String>> = HashMap::new();
         for line in text.lines() {
             let (keyword, value) = line.split_once(' ').unwrap_or((line, ""));
-            settings
-                .entry(keyword.to_owned())
-                .or_default()
-                .push(value.trim().to_owned());
+            settings.entry(keyword.to_owned()).or_default().push(value.trim().to_owned());
         }
         Self(settings)
     }
 
     /// The value of a setting, if it has one.
     pub(super) fn one(&self, keyword: &str) -> Option<&str> {
-        self.0
-            .get(keyword)?
-            .first()
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(keyword)?.first().map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// All values of a setting that may be given several times.

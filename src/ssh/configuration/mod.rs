@@ -51,10 +51,7 @@ impl Environment {
             home,
             user: user.into(),
             user_id: rustix::process::getuid().as_raw(),
-            host_name: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             agent: None,
             ssh_program: None,
             configuration_file: None,
@@ -118,13 +115,8 @@ pub struct Resolved {
 }
 
 /// The files that OpenSSH offers by default.
-const DEFAULT_IDENTITIES: [&str; 5] = [
-    "id_rsa",
-    "id_ecdsa",
-    "id_ecdsa_sk",
-    "id_ed25519",
-    "id_ed25519_sk",
-];
+const DEFAULT_IDENTITIES: [&str; 5] =
+    ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
 /// Jump hosts behind jump hosts, at most.
 const DEEPEST: usize = 8;
 /// Processes of `ssh -G` at a time.
@@ -163,13 +155,8 @@ impl Resolver {
         request: &Request,
     ) -> Result<Resolved, Error> {
         let mut warnings = Vec::new();
-        let destination = self
-            .destination(environment, request, &mut warnings, 0)
-            .await?;
-        Ok(Resolved {
-            destination,
-            warnings,
-        })
+        let destination = self.destination(environment, request, &mut warnings, 0).await?;
+        Ok(Resolved { destination, warnings })
     }
 
     async fn destination(
@@ -180,10 +167,7 @@ impl Resolver {
         depth: usize,
     ) -> Result<Destination, Error> {
         let host = request.host.as_deref().unwrap_or(&request.name);
-        let wrong = |reason: String| Error::Configuration {
-            host: host.to_owned(),
-            reason,
-        };
+        let wrong = |reason: String| Error::Configuration { host: host.to_owned(), reason };
         if host.is_empty()
             || host.starts_with('-')
             || host.chars().any(|c| c.is_whitespace() || c.is_control())
@@ -230,9 +214,7 @@ impl Resolver {
         warnings: &mut Vec<String>,
     ) -> Result<Arc<Answer>, Error> {
         let Some(program) = &environment.ssh_program else {
-            let configuration = environment
-                .user_configuration()
-                .filter(|file| file.exists());
+            let configuration = environment.user_configuration().filter(|file| file.exists());
             if let Some(file) = configuration {
                 let file = file.display();
                 warnings.push(format!(
@@ -241,15 +223,8 @@ impl Resolver {
             }
             return Ok(Arc::default());
         };
-        let class = self
-            .sharing
-            .get_or_init(|| Sharing::read(environment))
-            .class(host);
-        let question = Question {
-            host: class,
-            port: request.port,
-            user: request.user.clone(),
-        };
+        let class = self.sharing.get_or_init(|| Sharing::read(environment)).class(host);
+        let question = Question { host: class, port: request.port, user: request.user.clone() };
         let shared = matches!(question.host, sharing::Class::Shared(_));
         let cell = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,11 +237,7 @@ impl Resolver {
                 run(program, environment, host, request).await.map(Arc::new)
             })
             .await?;
-        if shared {
-            Ok(Arc::new(answer.for_host(host)))
-        } else {
-            Ok(answer.clone())
-        }
+        if shared { Ok(Arc::new(answer.for_host(host))) } else { Ok(answer.clone()) }
     }
 }
 
@@ -276,10 +247,7 @@ async fn run(
     host: &str,
     request: &Request,
 ) -> Result<Answer, Error> {
-    let wrong = |reason: String| Error::Configuration {
-        host: host.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| Error::Configuration { host: host.to_owned(), reason };
     let mut command = Command::new(program);
     command.arg("-G").stdin(Stdio::null()).kill_on_drop(true);
     if let Some(file) = &environment.configuration_file {
@@ -310,10 +278,7 @@ fn parse_hop(text: &str) -> Option<Request> {
         Some((user, address)) => (Some(user.to_owned()), address),
         None => (None, text),
     };
-    let (host, port) = match address
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
+    let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':')?)),
         None => match address.split_once(':') {
@@ -323,12 +288,7 @@ fn parse_hop(text: &str) -> Option<Request> {
         },
     };
     let port = port.map(str::parse).transpose().ok()?;
-    (!host.is_empty()).then(|| Request {
-        name: host.to_owned(),
-        user,
-        port,
-        ..Request::default()
-    })
+    (!host.is_empty()).then(|| Request { name: host.to_owned(), user, port, ..Request::default() })
 }
 
 /// Puts an answer and a request together.
@@ -339,11 +299,7 @@ fn build(
     answer: &Answer,
     warnings: &mut Vec<String>,
 ) -> Result<Destination, String> {
-    let user = request
-        .user
-        .as_deref()
-        .or(answer.one("user"))
-        .unwrap_or(&environment.user);
+    let user = request.user.as_deref().or(answer.one("user")).unwrap_or(&environment.user);
     let mut destination = Destination::new(answer.one("hostname").unwrap_or(host), user);
     destination.name.clone_from(&request.name);
     destination.port = match (request.port, answer.one("port")) {
@@ -362,55 +318,30 @@ fn build(
     rules.hash_names = answer.one("hashknownhosts") == Some("yes");
     let files = |key: &str, default: &str| -> Vec<PathBuf> {
         let listed = answer.one(key).unwrap_or(default);
-        answer::split_paths(listed)
-            .iter()
-            .map(|path| environment.expand_home(path))
-            .collect()
+        answer::split_paths(listed).iter().map(|path| environment.expand_home(path)).collect()
     };
-    rules.user_files = files(
-        "userknownhostsfile",
-        "~/.ssh/known_hosts ~/.ssh/known_hosts2",
-    );
-    rules.global_files = files(
-        "globalknownhostsfile",
-        "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",
-    );
-    if let Some(timeout) = request
-        .connect_timeout
-        .or_else(|| answer.seconds("connecttimeout"))
-    {
+    rules.user_files = files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2");
+    rules.global_files =
+        files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2");
+    if let Some(timeout) = request.connect_timeout.or_else(|| answer.seconds("connecttimeout")) {
         destination.connect_timeout = timeout;
     }
     // `ssh -G` says 0 where nothing is set, so that "never" cannot be told from "not set".
-    if let Some(interval) = answer
-        .seconds("serveraliveinterval")
-        .filter(|interval| !interval.is_zero())
+    if let Some(interval) =
+        answer.seconds("serveraliveinterval").filter(|interval| !interval.is_zero())
     {
         destination.keepalive.interval = Some(interval);
     }
-    if let Some(count) = answer
-        .one("serveralivecountmax")
-        .and_then(|count| count.parse().ok())
-    {
+    if let Some(count) = answer.one("serveralivecountmax").and_then(|count| count.parse().ok()) {
         destination.keepalive.count = count;
     }
-    let tokens = Tokens {
-        environment,
-        destination: &destination,
-        host,
-    };
-    let named = request.identity_files.iter().map(|path| IdentityFile {
-        path: path.clone(),
-        named: true,
-    });
+    let tokens = Tokens { environment, destination: &destination, host };
+    let named =
+        request.identity_files.iter().map(|path| IdentityFile { path: path.clone(), named: true });
     let defaults = DEFAULT_IDENTITIES.map(|name| format!("~/.ssh/{name}"));
     let configured: Vec<String> = match answer.all("identityfile") {
         [] => defaults.to_vec(),
-        files => files
-            .iter()
-            .filter(|file| *file != "none")
-            .cloned()
-            .collect(),
+        files => files.iter().filter(|file| *file != "none").cloned().collect(),
     };
     let configured = configured.iter().map(|file| IdentityFile {
         path: environment.expand_home(&tokens.expand(file)),
@@ -425,9 +356,7 @@ fn build(
         Some("none") => None,
         Some(path) => Some(environment.expand_home(&tokens.expand(path))),
     };
-    let proxy = answer
-        .one("proxycommand")
-        .filter(|command| *command != "none");
+    let proxy = answer.one("proxycommand").filter(|command| *command != "none");
     let proxy_command = proxy.map(|command| tokens.expand(command));
     destination.identity_files = identity_files;
     destination.identities_only = answer.one("identitiesonly") == Some("yes");
@@ -477,27 +406,14 @@ impl Tokens<'_> {
     }
 
     fn value(&self, token: char) -> Option<String> {
-        let Self {
-            environment,
-            destination,
-            host,
-        } = self;
+        let Self { environment, destination, host } = self;
         Some(match token {
             '%' => "%".into(),
             'd' => environment.home.as_ref()?.to_string_lossy().into_owned(),
             'h' => destination.host.clone(),
             'i' => environment.user_id.to_string(),
-            'k' => destination
-                .host_keys
-                .alias
-                .clone()
-                .unwrap_or_else(|| (*host).to_owned()),
-            'L' => environment
-                .host_name
-                .split('.')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            'k' => destination.host_keys.alias.clone().unwrap_or_else(|| (*host).to_owned()),
+            'L' => environment.host_name.split('.').next().unwrap_or_default().to_owned(),
             'l' => environment.host_name.clone(),
             'n' => (*host).to_owned(),
             'p' => destination.port.to_string(),

@@ -40,10 +40,7 @@ pub(super) enum Class {
 impl Sharing {
     /// Reads the files that `ssh -G` will read.
     pub(super) fn read(environment: &Environment) -> Self {
-        let mut blocks = vec![Block {
-            patterns: vec!["*".into()],
-            names_host: false,
-        }];
+        let mut blocks = vec![Block { patterns: vec!["*".into()], names_host: false }];
         let files = match &environment.configuration_file {
             Some(file) => vec![file.clone()],
             None => environment
@@ -57,10 +54,7 @@ impl Sharing {
             if read(&file, &folder, environment, &mut blocks, 0).is_none() {
                 return Self::Never;
             }
-            blocks.push(Block {
-                patterns: vec!["*".into()],
-                names_host: false,
-            });
+            blocks.push(Block { patterns: vec!["*".into()], names_host: false });
         }
         Self::ByPatterns(blocks)
     }
@@ -69,15 +63,9 @@ impl Sharing {
         let Self::ByPatterns(blocks) = self else {
             return Class::Single(host.to_owned());
         };
-        let matching: Vec<bool> = blocks
-            .iter()
-            .map(|block| match_list(host, &block.patterns.join(",")))
-            .collect();
-        if blocks
-            .iter()
-            .zip(&matching)
-            .any(|(block, matching)| block.names_host && *matching)
-        {
+        let matching: Vec<bool> =
+            blocks.iter().map(|block| match_list(host, &block.patterns.join(","))).collect();
+        if blocks.iter().zip(&matching).any(|(block, matching)| block.names_host && *matching) {
             return Class::Single(host.to_owned());
         }
         Class::Shared(matching)
@@ -106,33 +94,20 @@ fn read(
             continue;
         }
         // Tokens that stand for the host's name.
-        if ["%h", "%n", "%k", "%C"]
-            .iter()
-            .any(|token| line.contains(token))
-        {
+        if ["%h", "%n", "%k", "%C"].iter().any(|token| line.contains(token)) {
             return None;
         }
-        let end = line
-            .find(|c: char| c.is_whitespace() || c == '=')
-            .unwrap_or(line.len());
+        let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
         let (keyword, value) = line.split_at(end);
-        let value = value
-            .trim_start_matches(|c: char| c.is_whitespace() || c == '=')
-            .trim();
+        let value = value.trim_start_matches(|c: char| c.is_whitespace() || c == '=').trim();
         match keyword.to_ascii_lowercase().as_str() {
             "host" if value.contains(['"', ',', '#']) => return None,
             "host" => {
                 let patterns = value.split_whitespace().map(str::to_owned).collect();
-                blocks.push(Block {
-                    patterns,
-                    names_host: false,
-                });
+                blocks.push(Block { patterns, names_host: false });
             }
             "match" if value.eq_ignore_ascii_case("all") => {
-                blocks.push(Block {
-                    patterns: vec!["*".into()],
-                    names_host: false,
-                });
+                blocks.push(Block { patterns: vec!["*".into()], names_host: false });
             }
             "match" => return None,
             "canonicalizehostname" if !value.eq_ignore_ascii_case("no") => return None,

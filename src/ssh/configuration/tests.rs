@@ -10,23 +10,14 @@ fn environment(folder: &Path, configuration: &str) -> Environment {
 }
 
 fn request(name: &str) -> Request {
-    Request {
-        name: name.into(),
-        ..Request::default()
-    }
+    Request { name: name.into(), ..Request::default() }
 }
 
 async fn resolve(configuration: &str, request: &Request) -> Option<Destination> {
     let folder = tempfile::tempdir().unwrap();
     let environment = environment(folder.path(), configuration);
     environment.ssh_program.as_ref()?;
-    Some(
-        Resolver::default()
-            .resolve(&environment, request)
-            .await
-            .unwrap()
-            .destination,
-    )
+    Some(Resolver::default().resolve(&environment, request).await.unwrap().destination)
 }
 
 #[tokio::test]
@@ -44,24 +35,15 @@ async fn the_configuration_decides_what_the_inventory_leaves_open() {
     );
     assert_eq!(
         found.identity_files,
-        [IdentityFile {
-            path: "/home/zoe/.ssh/deploy_web1".into(),
-            named: true
-        }]
+        [IdentityFile { path: "/home/zoe/.ssh/deploy_web1".into(), named: true }]
     );
     assert!(found.identities_only);
-    assert_eq!(
-        found.host_keys.user_files,
-        [PathBuf::from("/k/with space"), "/k/two".into()]
-    );
+    assert_eq!(found.host_keys.user_files, [PathBuf::from("/k/with space"), "/k/two".into()]);
     assert_eq!(found.host_keys.alias.as_deref(), Some("web"));
     assert_eq!(found.host_keys.unknown, UnknownHostKey::Append);
     assert_eq!(found.connect_timeout, Duration::from_secs(7));
     assert_eq!(found.keepalive.interval, Some(Duration::from_secs(4)));
-    assert_eq!(
-        found.proxy_command.as_deref(),
-        Some("nc web1.example.com 2200 %")
-    );
+    assert_eq!(found.proxy_command.as_deref(), Some("nc web1.example.com 2200 %"));
 
     let asked = Request {
         host: Some("10.0.0.5".into()),
@@ -72,20 +54,10 @@ async fn the_configuration_decides_what_the_inventory_leaves_open() {
     };
     let found = resolve(text, &asked).await.unwrap();
     assert_eq!(
-        (
-            found.name.as_str(),
-            found.address().as_str(),
-            found.user.as_str()
-        ),
+        (found.name.as_str(), found.address().as_str(), found.user.as_str()),
         ("web1", "10.0.0.5", "root")
     );
-    assert_eq!(
-        found.identity_files[0],
-        IdentityFile {
-            path: "/k/own".into(),
-            named: true
-        }
-    );
+    assert_eq!(found.identity_files[0], IdentityFile { path: "/k/own".into(), named: true });
     assert_eq!(found.host_keys.unknown, UnknownHostKey::Refuse);
 }
 
@@ -96,32 +68,16 @@ async fn jump_hosts_have_their_own_configuration() {
     let Some(found) = resolve(text, &request("app")).await else {
         return;
     };
-    let hops: Vec<String> = found
-        .jump
-        .iter()
-        .map(|hop| format!("{}@{}", hop.user, hop.address()))
-        .collect();
+    let hops: Vec<String> =
+        found.jump.iter().map(|hop| format!("{}@{}", hop.user, hop.address())).collect();
     let local = resolve("", &request("any")).await.unwrap().user;
-    assert_eq!(
-        hops,
-        [
-            format!("{local}@outer"),
-            "bob@192.0.2.1:2200".into(),
-            "ivy@inner".into()
-        ]
-    );
+    assert_eq!(hops, [format!("{local}@outer"), "bob@192.0.2.1:2200".into(), "ivy@inner".into()]);
 
-    let direct = Request {
-        jump: Some("none".into()),
-        ..request("app")
-    };
+    let direct = Request { jump: Some("none".into()), ..request("app") };
     assert!(resolve(text, &direct).await.unwrap().jump.is_empty());
 
     let folder = tempfile::tempdir().unwrap();
-    let circle = environment(
-        folder.path(),
-        "Host a\n ProxyJump b\nHost b\n ProxyJump a\n",
-    );
+    let circle = environment(folder.path(), "Host a\n ProxyJump b\nHost b\n ProxyJump a\n");
     assert!(matches!(
         Resolver::default().resolve(&circle, &request("a")).await,
         Err(Error::Configuration { .. })
@@ -143,11 +99,7 @@ async fn hosts_that_the_same_lines_match_share_one_answer() {
         }
         let resolver = Resolver::default();
         for name in ["web1", "web2", "db1", "db2"] {
-            let shared = resolver
-                .resolve(&environment, &request(name))
-                .await
-                .unwrap()
-                .destination;
+            let shared = resolver.resolve(&environment, &request(name)).await.unwrap().destination;
             let alone = Resolver::default()
                 .resolve(&environment, &request(name))
                 .await
@@ -165,21 +117,9 @@ async fn without_the_program_there_are_defaults_and_a_warning() {
     std::fs::create_dir(home.path().join(".ssh")).unwrap();
     std::fs::write(home.path().join(".ssh/config"), "Host *\n Port 2200\n").unwrap();
     let environment = Environment::new(Some(home.path().into()), "zoe", SystemTime::now);
-    let resolved = Resolver::default()
-        .resolve(&environment, &request("web1"))
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            resolved.destination.port,
-            resolved.destination.user.as_str()
-        ),
-        (22, "zoe")
-    );
-    assert_eq!(
-        resolved.destination.host_keys.user_files[0],
-        home.path().join(".ssh/known_hosts")
-    );
+    let resolved = Resolver::default().resolve(&environment, &request("web1")).await.unwrap();
+    assert_eq!((resolved.destination.port, resolved.destination.user.as_str()), (22, "zoe"));
+    assert_eq!(resolved.destination.host_keys.user_files[0], home.path().join(".ssh/known_hosts"));
     assert_eq!(resolved.warnings.len(), 1);
 }
 

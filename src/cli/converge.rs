@@ -1,0 +1,302 @@
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+
+use super::arguments::ConvergeArguments;
+use super::load::{Loaded, load};
+use super::prompt::Terminal;
+use super::sandbox::Hosts;
+use super::screen::{Screen, show};
+use super::{
+    CliError, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PENDING, EXIT_USAGE, Surroundings,
+};
+use crate::diagnostic::Diagnostics;
+use crate::fleet::{self, Ended, HostRun, Reach, Refused, Run};
+use crate::inventory::{Connection, ConnectionKind};
+use crate::report::Event;
+use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
+use crate::wire::PlanOptions;
+
+/// Hosts at the same time, if nothing else is said.
+const FORKS: usize = 50;
+
+/// Converges, or only plans.
+pub(super) fn run(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    plan_only: bool,
+) -> Result<u8, CliError> {
+    let dry_run = plan_only || arguments.dry_run;
+    if arguments.source.untrusted && !dry_run {
+        let message = "--untrusted is for plans: add --dry-run, or use `converge plan`";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    let loaded = load(surroundings, arguments)?;
+    if arguments.list_hosts {
+        let hosts = loaded.compilation.hosts();
+        return surroundings.print(&lines(hosts.iter().map(String::as_str))).map(|()| EXIT_OK);
+    }
+    if arguments.list_tags {
+        let plays = &loaded.compilation.program.plays;
+        let tags: std::collections::BTreeSet<String> =
+            plays.iter().flat_map(|play| play.tag_listing()).collect();
+        return surroundings.print(&lines(tags.iter().map(String::as_str))).map(|()| EXIT_OK);
+    }
+    let mut screen = Screen::open(surroundings, arguments, dry_run)?;
+    let hosts = Hosts::boot(surroundings, &loaded, true)?;
+    let prepared = prepare(surroundings, arguments, loaded, &hosts)?;
+    let (ended, diagnostics) =
+        execute(surroundings, &prepared, dry_run, &mut |event| screen.event(event))?;
+    show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
+    Ok(exit_code(ended, dry_run, arguments.exit_code))
+}
+
+fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    items.map(|item| format!("{item}\n")).collect()
+}
+
+/// The process's exit code for how a run ended.
+pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
+    if ended.interrupted {
+        EXIT_INTERRUPTED
+    } else if ended.refused {
+        EXIT_USAGE
+    } else if ended.failed {
+        EXIT_FAILED
+    } else if dry_run && wanted && ended.changed {
+        EXIT_PENDING
+    } else {
+        EXIT_OK
+    }
+}
+
+/// All that a run of the fleet needs; can be run several times.
+pub(super) struct Prepared {
+    pub(super) loaded: Arc<Loaded>,
+    hosts: Vec<HostRun>,
+    client: Arc<Client>,
+    program: Arc<AgentProgram>,
+    forks: usize,
+    diff: bool,
+    untrusted: bool,
+}
+
+/// Finds the agent's program, asks for passwords, and says how each host is reached.
+pub(super) fn prepare(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    loaded: Loaded,
+    booted: &Hosts,
+) -> Result<Prepared, CliError> {
+    let program = Arc::new(agent_program(surroundings)?);
+    let terminal = Arc::new(Terminal { present: surroundings.error_terminal });
+    let login_password = arguments.ask_pass.then(|| terminal.secret("SSH password")).transpose()?;
+    let become_password =
+        arguments.ask_become_pass.then(|| terminal.secret("sudo password")).transpose()?;
+    let mut environment =
+        Environment::new(surroundings.home.clone(), surroundings.user.clone(), surroundings.clock);
+    environment.user_id = surroundings.user_id;
+    environment.host_name.clone_from(&surroundings.host_name);
+    environment.agent = surroundings.variable("SSH_AUTH_SOCK").map(PathBuf::from);
+    environment.ssh_program = surroundings
+        .variable("PATH")
+        .and_then(|path| Environment::find_ssh(std::ffi::OsStr::new(path)));
+    let client = Arc::new(Client::new(environment, terminal));
+    let mut diagnostics = Diagnostics::default();
+    let mut hosts = Vec::new();
+    for (name, connection) in &loaded.connections {
+        let becomes = loaded.outlines.get(name).is_some_and(|outline| outline.becomes);
+        let secret = |node: Option<&crate::lang::yaml::Node>, diagnostics: &mut Diagnostics| {
+            node.and_then(|node| loaded.compilation.password(name, node, diagnostics))
+                .map(Password::new)
+        };
+        let privilege = if becomes {
+            let stored = secret(connection.become_password.as_ref(), &mut diagnostics);
+            Privilege::Sudo {
+                user: String::from("root"),
+                password: become_password.clone().or(stored),
+            }
+        } else {
+            Privilege::Login
+        };
+        let stored = secret(connection.password.as_ref(), &mut diagnostics);
+        let password = login_password.clone().or(stored);
+        let reach = reach(surroundings, arguments, connection, password, booted)?;
+        hosts.push(HostRun { name: name.clone(), reach, privilege });
+    }
+    show(surroundings, &loaded.compilation.sources, &diagnostics)?;
+    let settings = &loaded.project.settings;
+    Ok(Prepared {
+        forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
+        diff: arguments.diff || settings.diff.unwrap_or(false) || arguments.format != "text",
+        untrusted: arguments.source.untrusted,
+        loaded: Arc::new(loaded),
+        hosts,
+        client,
+        program,
+    })
+}
+
+fn reach(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    connection: &Connection,
+    password: Option<Password>,
+    booted: &Hosts,
+) -> Result<Reach, CliError> {
+    let home = |path: &str| match (path.strip_prefix("~/"), &surroundings.home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => surroundings.directory.join(path),
+    };
+    Ok(match connection.kind {
+        ConnectionKind::Local => Reach::Local,
+        ConnectionKind::Sandbox => {
+            let user = connection.user.as_deref().unwrap_or("root");
+            Reach::Resolved(Box::new(booted.destination(&connection.name, user)?))
+        }
+        ConnectionKind::Ssh => {
+            let named = arguments
+                .private_key
+                .clone()
+                .or_else(|| connection.identity_file.as_deref().map(home));
+            Reach::Ssh(Box::new(Request {
+                name: connection.name.to_string(),
+                host: (connection.host != *connection.name).then(|| connection.host.clone()),
+                port: connection.port,
+                user: connection.user.clone(),
+                identity_files: named.into_iter().collect(),
+                jump: connection.jump.clone(),
+                password,
+                ..Request::default()
+            }))
+        }
+    })
+}
+
+/// The agent lies beside this program, or where `CONVERGE_AGENT_DIR` says.
+fn agent_program(surroundings: &Surroundings) -> Result<AgentProgram, CliError> {
+    const NAME: &str = "converge-agent";
+    let beside = surroundings.executable.parent().map(|folder| folder.join(NAME));
+    let named =
+        surroundings.variable("CONVERGE_AGENT_DIR").map(|folder| Path::new(folder).join(NAME));
+    let machine = env!("CONVERGE_TARGET").split('-').next().unwrap_or("x86_64");
+    let candidates: Vec<PathBuf> = named.into_iter().chain(beside).collect();
+    let found = candidates.iter().find(|path| path.is_file()).ok_or_else(|| {
+        let places: Vec<String> =
+            candidates.iter().map(|path| path.display().to_string()).collect();
+        CliError::Machine(format!(
+            "the agent's program was not found as {}\n  help: `cargo build` makes it beside converge; \
+             elsewhere set CONVERGE_AGENT_DIR to its folder",
+            places.join(" or ")
+        ))
+    })?;
+    AgentProgram::read(found, "Linux", machine)
+        .map_err(|error| CliError::Machine(error.to_string()))
+}
+
+/// Runs the fleet once, and hands on its events as they come.
+pub(super) fn execute(
+    surroundings: &Surroundings,
+    prepared: &Prepared,
+    dry_run: bool,
+    on_event: &mut dyn FnMut(&Event) -> Result<(), CliError>,
+) -> Result<(Ended, Diagnostics), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Machine(format!("threads cannot be started: {error}")))?;
+    let begun = Instant::now();
+    let loaded = &prepared.loaded;
+    let diagnostics = Arc::new(Mutex::new(Diagnostics::default()));
+    let run_id = run_id((surroundings.clock)());
+    let run = Run {
+        hosts: prepared.hosts.clone(),
+        compile: {
+            let (loaded, diagnostics) = (Arc::clone(loaded), Arc::clone(&diagnostics));
+            Arc::new(move |host, facts| {
+                let mut found = Diagnostics::default();
+                let facts = serde_json::from_str(facts).unwrap_or(serde_json::Value::Null);
+                let graph = loaded.compilation.compile(host, facts, &mut found);
+                let refused = found.has_errors();
+                // Warnings were said before the connection.
+                if refused {
+                    diagnostics
+                        .lock()
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        .extend(found);
+                }
+                if refused { Err(Refused) } else { Ok(graph) }
+            })
+        },
+        contents: loaded.compilation.contents.clone(),
+        client: Arc::clone(&prepared.client),
+        program: Arc::clone(&prepared.program),
+        dry_run,
+        plan: PlanOptions {
+            run: run_id.clone(),
+            diff: dry_run || prepared.diff,
+            untrusted: prepared.untrusted,
+        },
+        forks: prepared.forks,
+        any_errors_fatal: loaded
+            .compilation
+            .program
+            .plays
+            .iter()
+            .map(|play| play.any_errors_fatal)
+            .collect(),
+    };
+    on_event(&Event::RunStarted {
+        run: run_id,
+        inventory: loaded.inventory.clone(),
+        state_file: loaded.state_file.clone(),
+        dry_run,
+        hosts: run.hosts.iter().map(|host| host.name.clone()).collect(),
+    })?;
+    let (events, mut incoming) = mpsc::unbounded_channel();
+    let (stop, stopped) = watch::channel(false);
+    let result = runtime.block_on(async {
+        tokio::spawn(watch_interrupts(stop));
+        let fleet = tokio::spawn(fleet::converge(run, events, stopped));
+        while let Some(event) = incoming.recv().await {
+            on_event(&event)?;
+        }
+        fleet.await.map_err(|error| {
+            CliError::Machine(format!("{error}; this is a bug of converge, please report it"))
+        })
+    });
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    let ended = result?;
+    let code = exit_code(ended, dry_run, false);
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    on_event(&Event::RunDone { exit_code: i32::from(code), ms })?;
+    let diagnostics =
+        std::mem::take(&mut *diagnostics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    Ok((ended, diagnostics))
+}
+
+/// The first Ctrl-C lets the hosts finish what is in hand; the second ends at once.
+async fn watch_interrupts(stop: watch::Sender<bool>) {
+    let mut asked = false;
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return;
+        }
+        if asked {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        asked = true;
+        stop.send_replace(true);
+    }
+}
+
+/// Names a run: its begin in UTC, and something that sets it apart.
+fn run_id(now: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let random = RandomState::new().hash_one(now);
+    format!("{}-{:04x}", time.strftime("%Y%m%dT%H%M%SZ"), random & 0xffff)
+}

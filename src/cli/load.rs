@@ -1,0 +1,240 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::arguments::{ConvergeArguments, InventorySource};
+use super::screen::show;
+use super::{CliError, Surroundings};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use crate::inventory::{Connection, Given, Inventory, Pattern, Spec, Trust};
+use crate::lang::yaml::{self, Node};
+use crate::lang::{CompileOptions, Layer, LookupEnvironment, Program, Templates};
+use crate::project::{Compilation, Outline, Project};
+
+/// Everything that is known before a host is connected to; nothing in it is wrong.
+pub(super) struct Loaded {
+    pub(super) project: Project,
+    pub(super) compilation: Compilation,
+    pub(super) outlines: IndexMap<String, Outline>,
+    pub(super) connections: IndexMap<String, Connection>,
+    /// The inventory's name: as it was given.
+    pub(super) inventory: String,
+    /// The state file as it was given.
+    pub(super) state_file: String,
+}
+
+/// An inventory, read.
+pub(super) struct LoadedInventory {
+    pub(super) project: Project,
+    pub(super) sources: Arc<Sources>,
+    pub(super) inventory: Inventory,
+    pub(super) name: String,
+}
+
+/// Reads an inventory; `beside` are further folders with variables.
+pub(super) fn inventory(
+    surroundings: &Surroundings,
+    source: &InventorySource,
+    beside: &[PathBuf],
+    diagnostics: &mut Diagnostics,
+) -> Result<LoadedInventory, CliError> {
+    let sources = Arc::new(Sources::default());
+    let project = Project::find(&surroundings.directory, &sources, diagnostics);
+    let names = if source.inventory.is_empty() {
+        project.settings.inventory.clone()
+    } else {
+        source.inventory.clone()
+    };
+    if names.is_empty() {
+        let message = "no inventory was given: name one with -i, or `inventory:` in converge.yml";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    let mut given = Vec::new();
+    for name in &names {
+        given.push(if name.contains(',') {
+            Given::Hosts(name.clone())
+        } else {
+            Given::Path(project.inventory(name)?)
+        });
+    }
+    let mut spec = Spec::new(given, surroundings.directory.clone());
+    spec.beside = beside.to_vec();
+    if source.untrusted {
+        spec.trust = Trust::Untrusted { project: project.root.clone() };
+    }
+    let inventory = Inventory::load(&sources, &spec, diagnostics);
+    Ok(LoadedInventory { project, sources, inventory, name: names.join("+") })
+}
+
+/// Reads, compiles and checks all that a run needs; says what is wrong, all of it at once.
+pub(super) fn load(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+) -> Result<Loaded, CliError> {
+    let mut diagnostics = Diagnostics::default();
+    let state_file = arguments
+        .state_file
+        .clone()
+        .ok_or_else(|| CliError::Usage(String::from("no state file was given")))?;
+    // The settings are read once more with the inventory; where the file is comes first.
+    let finder =
+        Project::find(&surroundings.directory, &Sources::default(), &mut Diagnostics::default());
+    let path = finder.state_file(&state_file)?;
+    let beside: Vec<PathBuf> = path.parent().map(Path::to_owned).into_iter().collect();
+    let loaded = inventory(surroundings, &arguments.source, &beside, &mut diagnostics)?;
+    let LoadedInventory { project, sources, inventory, name } = loaded;
+    let shown = PathBuf::from(project.shown(&path));
+    let program = Program::load(&sources, &shown, &mut diagnostics);
+    let limit =
+        arguments.source.limit.as_ref().map(|limit| {
+            Pattern::limit(limit, &surroundings.directory, &sources, &mut diagnostics)
+        });
+    let extra = Arc::new(extra_variables(
+        &arguments.extra_vars,
+        &surroundings.directory,
+        &sources,
+        &mut diagnostics,
+    )?);
+    let lookup = LookupEnvironment {
+        variables: surroundings.variables.clone(),
+        project: project.root.clone(),
+    };
+    let templates = Arc::new(Templates::new(sources.clone(), arguments.source.untrusted, lookup));
+    let options = CompileOptions {
+        tags: arguments.tags.clone(),
+        skip_tags: arguments.skip_tags.clone(),
+        only: arguments.only.clone(),
+        login: None,
+        becomes: arguments.becomes,
+        become_user: None,
+        extra: Some(extra),
+        fetch: None,
+    };
+    let compilation = Compilation::new(
+        sources.clone(),
+        inventory,
+        program,
+        templates,
+        options,
+        limit.as_ref(),
+        &mut diagnostics,
+    );
+    let outlines = compilation.check(&mut diagnostics);
+    let mut connections = IndexMap::new();
+    for host in compilation.hosts() {
+        if let Some(mut connection) = compilation.connection(host, &mut diagnostics) {
+            if let Some(user) = &arguments.user {
+                connection.user = Some(user.clone());
+            }
+            connections.insert(host.clone(), connection);
+        }
+    }
+    show(surroundings, &sources, &diagnostics)?;
+    if compilation.hosts().is_empty() {
+        let message = "no host is selected: the plays and --limit have none in common";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok(Loaded { project, compilation, outlines, connections, inventory: name, state_file })
+}
+
+/// The variables of the command line: `k=v` (several, separated by blanks), a YAML mapping, or
+/// `@FILE`.
+fn extra_variables(
+    given: &[String],
+    directory: &Path,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Result<Layer, CliError> {
+    let mut layer = Layer { label: String::from("-e"), ..Layer::default() };
+    for text in given {
+        if let Some(file) = text.strip_prefix('@') {
+            let path = directory.join(file);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| CliError::Usage(format!("-e @{file} cannot be read: {error}")))?;
+            let source = sources.add(file, text);
+            take_mapping(yaml::parse_one(sources, source, diagnostics), &mut layer, diagnostics);
+        } else if text.trim_start().starts_with('{') {
+            let source = sources.add("-e", text.clone());
+            take_mapping(yaml::parse_one(sources, source, diagnostics), &mut layer, diagnostics);
+        } else {
+            let source = sources.add("-e", text.clone());
+            for (start, word) in words(text) {
+                let span = crate::diagnostic::Span::new(source, start, start + word.len());
+                match word.split_once('=') {
+                    Some((name, value)) if !name.is_empty() => {
+                        let value = unquoted(value);
+                        layer.variables.insert(Arc::from(name), Node::text(span, value));
+                    }
+                    _ => diagnostics.push(
+                        Diagnostic::error("extra-vars", "a variable is given as `name=value`")
+                            .at(span, ""),
+                    ),
+                }
+            }
+        }
+    }
+    Ok(layer)
+}
+
+fn take_mapping(node: Option<Node>, layer: &mut Layer, diagnostics: &mut Diagnostics) {
+    let Some(node) = node else { return };
+    match node.entries() {
+        Some(entries) => {
+            for (key, value) in entries {
+                if let Some(name) = key.as_text() {
+                    layer.variables.insert(Arc::from(name), value.clone());
+                }
+            }
+        }
+        None => {
+            let message = format!("variables have to be a mapping, not {}", node.describe());
+            diagnostics.push(Diagnostic::error("wrong-type", message).at(node.span, ""));
+        }
+    }
+}
+
+/// Words separated by blanks, with where each begins; quotes hold a word together.
+fn words(text: &str) -> Vec<(usize, &str)> {
+    let mut words = Vec::new();
+    let mut start = None;
+    let mut quote = None;
+    for (at, character) in text.char_indices() {
+        match (quote, character) {
+            (None, ' ' | '\t' | '\n') => {
+                if let Some(start) = start.take() {
+                    words.push((start, &text[start..at]));
+                }
+                continue;
+            }
+            (None, '"' | '\'') => quote = Some(character),
+            (Some(open), close) if open == close => quote = None,
+            _ => {}
+        }
+        start.get_or_insert(at);
+    }
+    if let Some(start) = start {
+        words.push((start, &text[start..]));
+    }
+    words
+}
+
+fn unquoted(value: &str) -> &str {
+    ['"', '\'']
+        .into_iter()
+        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))
+        .unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_what_is_quoted_together() {
+        let found: Vec<_> =
+            words("a=1 b='x y'  c=\"z\"").into_iter().map(|(_, word)| word).collect();
+        assert_eq!(found, ["a=1", "b='x y'", "c=\"z\""]);
+        assert_eq!(unquoted("'x y'"), "x y");
+    }
+}
