@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::{Anchor, Lines, expression};
 use super::{
-    Argument, Claim, Footprint, Key, Kind, Ownership, PlanError, Planning, Presence, Shape, Spec,
+    Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Presence, Shape, Spec,
 };
 use crate::world::RemotePath;
 

@@ -76,7 +76,8 @@ fn default4(routes: &[Route4], interfaces: &BTreeMap<String, Interface>) -> Valu
         .iter()
         .filter(|route| route.destination == 0 && route.mask == 0)
         .min_by_key(|route| route.metric);
-    let addresses = |name: &str| interfaces.get(name).map_or(&[][..], |found| &found.ipv4);
+    let addresses =
+        |name: &str| interfaces.get(name).map(|one| one.ipv4.as_slice()).unwrap_or_default();
     if let Some(route) = route {
         let addresses = addresses(&route.interface);
         let near = |address: &&Ipv4Addr| {
