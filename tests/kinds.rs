@@ -184,7 +184,8 @@ fn every_example_is_a_state_of_its_kind() {
         let states: Vec<Map<String, Value>> = serde_yaml::from_str(spec.example)
             .unwrap_or_else(|error| panic!("the example of {}: {error}", spec.name));
         assert!(!states.is_empty(), "the example of {} is empty", spec.name);
-        let shows = |state: &Map<String, Value>| state.keys().next().is_some_and(|kind| kind == spec.name);
+        let shows =
+            |state: &Map<String, Value>| state.keys().next().is_some_and(|kind| kind == spec.name);
         assert!(states.iter().any(shows), "the example of {} is of another kind", spec.name);
         for state in states {
             let memory = Memory::default();

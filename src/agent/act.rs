@@ -441,7 +441,6 @@ fn http_status(address: &str) -> Result<(), String> {
         stream.take(64).read_to_end(&mut head)?;
         Ok(head)
     };
-    let mut ask = ask;
     let head = ask().map_err(|error| error.to_string())?;
     let line = String::from_utf8_lossy(&head);
     let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());

@@ -5,11 +5,14 @@ use crate::graph::NodeIndex;
 /// visible together.
 #[derive(Default)]
 pub(super) struct Wave {
-    steps: Vec<(usize, Vec<(NodeIndex, Vec<Change>)>)>,
+    steps: Vec<(usize, StepWork)>,
 }
 
+/// The nodes of a step with the changes of each.
+pub(super) type StepWork = Vec<(NodeIndex, Vec<Change>)>;
+
 impl Wave {
-    pub(super) fn add(&mut self, step: usize, work: Vec<(NodeIndex, Vec<Change>)>) {
+    pub(super) fn add(&mut self, step: usize, work: StepWork) {
         self.steps.push((step, work));
     }
 
@@ -22,7 +25,7 @@ impl Wave {
         self.steps.iter().flat_map(|(_, work)| work)
     }
 
-    pub(super) fn into_steps(self) -> Vec<(usize, Vec<(NodeIndex, Vec<Change>)>)> {
+    pub(super) fn into_steps(self) -> Vec<(usize, StepWork)> {
         self.steps
     }
 }

@@ -264,7 +264,7 @@ impl Staged {
                         follow,
                     );
                     match linked {
-                        Ok(()) => return Ok(self.settled()?),
+                        Ok(()) => return self.settled(),
                         Err(rustix::io::Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -279,7 +279,7 @@ impl Staged {
             let _ = rustix::fs::unlinkat(&place.folder, &name, AtFlags::empty());
             return Err(error.into());
         }
-        self.settled().map_err(Into::into)
+        self.settled()
     }
 
     fn settled(&self) -> io::Result<Settled> {

@@ -6,6 +6,10 @@ use crate::world::{ContentId, GroupEntry, Metadata, RemotePath, UserEntry};
 ///
 /// The set is closed. How a change is shown, applied, undone and encoded stands once, in this room.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "accounts are few, and most changes are small anyway"
+)]
 pub enum Change {
     /// A path's content.
     Content {

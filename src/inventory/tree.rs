@@ -363,7 +363,7 @@ impl Tree {
             }
             groups.shift_remove(&ALL);
             let mut groups: Vec<usize> = groups.into_iter().collect();
-            groups.sort_by(|left, right| self.rank(*left).cmp(&self.rank(*right)));
+            groups.sort_by_key(|group| self.rank(*group));
             self.hosts[host].groups = groups;
         }
         for (name, host) in &self.hosts {

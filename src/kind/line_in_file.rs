@@ -2,9 +2,7 @@ use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::lines::{Anchor, Lines, expression};
-use super::{
-    Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Presence, Shape, Spec,
-};
+use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Presence, Shape, Spec};
 use crate::world::RemotePath;
 
 /// One line of a file.

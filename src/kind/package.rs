@@ -265,7 +265,7 @@ impl Package {
                 Some(step(Some(entry), Some(PackageState { version: self.version.clone(), hold })))
             }
             // A package that is held stays, and one that is planned to come is new.
-            Wanted::Latest | Wanted::Upgraded if !planned && !(entry.hold && hold) => {
+            Wanted::Latest | Wanted::Upgraded if !planned && (!entry.hold || !hold) => {
                 Some(step(Some(entry), Some(PackageState { version: None, hold })))
             }
             _ if entry.broken || entry.hold != hold => Some(step(Some(entry), Some(stays))),

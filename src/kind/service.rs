@@ -4,7 +4,7 @@ use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, S
 use crate::change::{Act, Change, Reaction, Stop, UnitState};
 use crate::diagnostic::nearest;
 use crate::world::systemd::{UNIT_FOLDERS, UnitFile, full_name, is_unit_name, unit_files};
-use crate::world::{Entry, RemotePath, UnitEntry};
+use crate::world::{RemotePath, UnitEntry};
 
 /// A service and whether it runs, now and after a boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,9 +28,15 @@ pub trait Fetch: Send + Sync {
 pub struct ContentStore {
     held: Mutex<HashMap<ContentId, Held>>,
     files: Mutex<HashMap<PathBuf, Seen>>,
-    folders: Mutex<HashMap<(PathBuf, Vec<String>), Arc<Value>>>,
-    fetched: Mutex<HashMap<(String, String), Result<ContentId, String>>>,
+    folders: Mutex<Listings>,
+    fetched: Mutex<Fetched>,
 }
+
+/// The listing of each folder, by what is left out of it.
+type Listings = HashMap<(PathBuf, Vec<String>), Arc<Value>>;
+
+/// What came of each address and checksum.
+type Fetched = HashMap<(String, String), Result<ContentId, String>>;
 
 #[derive(Clone)]
 enum Held {

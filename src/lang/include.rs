@@ -213,7 +213,7 @@ impl<'a> Loader<'a> {
                 }
                 None => self.include(one, &[], file, gathered),
             };
-            items.push(Item::Include(include));
+            items.push(Item::Include(Box::new(include)));
         }
         items
     }
@@ -336,12 +336,12 @@ impl<'a> Loader<'a> {
                     (Some(inner), Some(name)) => {
                         let beside = [beside, inner.to_vec()].concat();
                         let include = self.include(name, &beside, file, gathered);
-                        read.push(Item::Include(include));
+                        read.push(Item::Include(Box::new(include)));
                     }
                     (Some(_), None) => read.extend(self.includes(names, file, gathered)),
                     (None, _) => {
                         let include = self.include(names, &beside, file, gathered);
-                        read.push(Item::Include(include));
+                        read.push(Item::Include(Box::new(include)));
                     }
                 }
                 continue;

@@ -84,7 +84,7 @@ pub struct Play {
 #[derive(Clone)]
 pub(super) enum Item {
     State(Box<State>),
-    Include(Include),
+    Include(Box<Include>),
 }
 
 /// A file of variables.

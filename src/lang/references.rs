@@ -15,27 +15,6 @@ impl Reference {
     }
 }
 
-/// The declarations that a reference means, in their order; [`Names`] is quicker for many
-/// references. For `reaction:service:NAME` these are the services themselves.
-pub fn matching(declarations: &[Declaration], reference: &Reference) -> Vec<usize> {
-    let text = reference.reaction().unwrap_or(&reference.text);
-    let find = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
-        let declarations = declarations.iter().enumerate();
-        let fitting = declarations.filter(|(_, one)| {
-            fits(one.id.as_str())
-                || fits(&format!("{}:{}", one.spec.name, one.key))
-                || one.alias.as_deref().is_some_and(fits)
-        });
-        fitting.map(|(index, _)| index).collect()
-    };
-    let plain = exact_form(text);
-    let exact = find(&|name| name == plain);
-    match Pattern::new(text).glob(exact.is_empty()) {
-        Some(glob) => find(&|name| name == plain || glob.is_match(name)),
-        None => exact,
-    }
-}
-
 /// `directory:/srv/` is `directory:/srv`.
 fn exact_form(text: &str) -> &str {
     if text.ends_with(":/") { text } else { text.trim_end_matches('/') }
@@ -120,7 +99,8 @@ impl<'a> Pattern<'a> {
     /// if nothing has that very name (`unmatched`).
     pub fn glob(&self, unmatched: bool) -> Option<GlobMatcher> {
         let star = self.0.contains(['*', '?']);
-        if !star && !(unmatched && self.0.contains(['[', '{'])) {
+        let bracket = unmatched && self.0.contains(['[', '{']);
+        if !star && !bracket {
             return None;
         }
         GlobBuilder::new(self.0).build().ok().map(|glob| glob.compile_matcher())

@@ -241,7 +241,8 @@ fn no_kind(node: &Node, entries: &[(Node, Node)], diagnostics: &mut Diagnostics)
             Diagnostic::error("unknown-kind", "a state without a kind").at(first_place(node), "")
         }
     };
-    diagnostics.push(diagnostic.help("`converge doc` lists the kinds"));
+    let kinds: Vec<&str> = kind::SPECS.iter().map(|spec| spec.name).collect();
+    diagnostics.push(diagnostic.help(format!("the kinds are {}", kinds.join(", "))));
     Broken(String::new())
 }
 

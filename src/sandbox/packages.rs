@@ -19,9 +19,6 @@ use super::{Progress, SandboxError, apt_sources};
 /// How long apt may take to fetch lists or packages.
 const FETCH_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// How long apt may take to compute.
-const COMPUTE_LIMIT: Duration = Duration::from_secs(120);
-
 /// What apt says of a name that it has nothing for.
 const UNKNOWN: &[&str] =
     &["Unable to locate package", "has no installation candidate", "was not found"];

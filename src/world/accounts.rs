@@ -1,3 +1,5 @@
+//! Users and groups, read from their files.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{GroupEntry, UserEntry};

@@ -1,3 +1,5 @@
+//! Units, as systemd tells of them.
+
 use super::{Answer, RemotePath, UnitEntry};
 
 /// The properties that an observation of a unit is made from (systemd.unit(5), D-Bus API).

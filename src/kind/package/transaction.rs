@@ -27,7 +27,7 @@ pub fn plan_transaction(
     for (index, (package, planning)) in packages.iter().zip(plannings.iter_mut()).enumerate() {
         match package.first_look(planning) {
             Ok(None) => {}
-            Ok(Some(step)) => group.push(Member { index, package: *package, step }),
+            Ok(Some(step)) => group.push(Member { index, package, step }),
             Err(error) => errors[index] = Some(error),
         }
     }
