@@ -3,6 +3,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::contents::Store;
+use super::environment::environment_of;
 use super::wave::Wave;
 use crate::change::files::{Backup, Numbers, Place, Settled, Staged};
 use crate::change::{
@@ -15,6 +16,8 @@ use crate::world::{Answer, Host, Metadata, RemotePath, System};
 
 /// Most contents that are staged before they are synced and made visible.
 const STAGE_LIMIT: usize = 256;
+/// How long a check of contents may take, if nothing else is declared.
+const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 /// From that many on, one sync of the file system is cheaper than one for each file.
 const SYNC_FILE_SYSTEM: usize = 16;
 
@@ -66,7 +69,9 @@ impl Actuator<'_> {
     }
 
     fn make_one(&self, node: &Node, change: &Change) -> Result<(), String> {
-        let runner = HostRunner { host: self.host, environment: &node.environment };
+        let environment = self.environment(node)?;
+        let timeout = Self::timeout(node);
+        let runner = HostRunner { host: self.host, environment: &environment, timeout };
         let say = |error: ApplyError| error.to_string();
         match change {
             Change::Content { .. } | Change::Metadata { .. } => Ok(()),
@@ -92,14 +97,12 @@ impl Actuator<'_> {
 
     /// The environment of whatever a node runs: its file's variables, then its own.
     fn environment(&self, node: &Node) -> Result<Vec<(String, String)>, String> {
-        let mut environment = Vec::new();
-        if let Some(file) = &node.environment_file {
-            let bytes = self.host.read(file).map_err(|error| error.to_string())?;
-            let text = String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8"))?;
-            environment = crate::kind::parse_environment_file(&text);
-        }
-        environment.extend(node.environment.iter().cloned());
-        Ok(environment)
+        environment_of(node, self.host).map_err(|error| error.to_string())
+    }
+
+    /// How long one attempt of a node may take.
+    fn timeout(node: &Node) -> Option<Duration> {
+        node.timeout.map(Duration::from_millis)
     }
 
     fn run(&self, node: &Node, command: &Command) -> Result<(), String> {
@@ -112,7 +115,7 @@ impl Actuator<'_> {
             cwd: command.cwd.clone(),
             environment: self.environment(node)?,
             stdin: command.stdin.clone().map(String::into_bytes),
-            timeout: node.timeout.map(Duration::from_millis),
+            timeout: Self::timeout(node),
         };
         let answer =
             process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
@@ -311,8 +314,8 @@ impl Actuator<'_> {
     fn check(&self, node: &Node, line: &str, shown: &str) -> Result<(), String> {
         let job = Job {
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()],
-            environment: node.environment.clone(),
-            timeout: Some(Duration::from_secs(60)),
+            environment: self.environment(node)?,
+            timeout: Self::timeout(node).or(Some(CHECK_PATIENCE)),
             ..Job::default()
         };
         let answer =
@@ -472,6 +475,8 @@ fn ended_badly(what: &str, answer: &Answer) -> String {
 struct HostRunner<'a> {
     host: &'a Host,
     environment: &'a [(String, String)],
+    /// Bound of the whole attempt, where one is declared.
+    timeout: Option<Duration>,
 }
 
 impl Runner for HostRunner<'_> {
@@ -488,7 +493,10 @@ impl Runner for HostRunner<'_> {
             cwd: execution.cwd.clone(),
             environment,
             stdin: execution.stdin.clone(),
-            timeout: execution.timeout,
+            timeout: match (execution.timeout, self.timeout) {
+                (Some(own), Some(declared)) => Some(own.min(declared)),
+                (own, declared) => own.or(declared),
+            },
         };
         process::run(&job, &identity).map_err(|error| {
             ApplyError::new(format!("running `{}`: {error}", execution.argv.join(" ")))

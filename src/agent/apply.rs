@@ -286,7 +286,7 @@ impl Applier<'_> {
         let actor = self.planner.actors.get(&node.become_user);
         let Some(actor) = actor else { return Ok(Vec::new()) };
         let mut planning =
-            Planning::new(&node.id, actor, &node.environment, world, self.planner.store);
+            Planning::new(&node.id, actor, node.environment.clone(), world, self.planner.store);
         let due = plan_reaction(declared, &mut planning, watched)?;
         Ok(due.map(|due| vec![due.change()]).unwrap_or_default())
     }

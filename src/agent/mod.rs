@@ -8,15 +8,19 @@
 mod act;
 mod apply;
 mod contents;
+mod environment;
 mod output;
 mod plan;
 mod steps;
+mod sweep;
 mod wave;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::SystemTime;
 
 use act::Actuator;
 use apply::Applier;
@@ -39,6 +43,10 @@ const PIECES: usize = 8;
 pub struct Start {
     /// The user who logged in, where it is not the one that the agent runs as (sudo).
     pub login: Option<String>,
+    /// Where its program lies.
+    pub program: PathBuf,
+    /// The wall clock at the start.
+    pub now: Option<SystemTime>,
 }
 
 /// Something that ends the agent.
@@ -69,6 +77,9 @@ pub fn serve(
         listen(input, &pieces, &control);
         reader_stop.store(true, Ordering::Relaxed);
     });
+    if let Some(now) = start.now {
+        sweep::sweep(&start.program, now);
+    }
     let store = Store::new(Arc::clone(&output), incoming);
     let mut session = Session { host: &host, store: &store, output: &output, stop: &stop };
     let result = session.run(&orders, start);

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::contents::{SMALL, Store};
+use super::environment::environment_of;
 use super::steps::Steps;
 use crate::change::{self, Change, Content, Sides};
 use crate::graph::{Graph, Node, NodeIndex, Work};
@@ -234,7 +235,10 @@ impl Planner<'_> {
     }
 
     fn planning<'w>(&'w self, node: &'w Node, world: &'w World<'w>) -> Planning<'w> {
-        Planning::new(&node.id, self.actor(node), &node.environment, world, self.store)
+        // The file may be about to come; whatever runs then finds it, or says what is missing.
+        let environment =
+            environment_of(node, self.host).unwrap_or_else(|_| node.environment.clone());
+        Planning::new(&node.id, self.actor(node), environment, world, self.store)
             .untrusted(self.untrusted)
     }
 
@@ -374,7 +378,10 @@ impl Planner<'_> {
         let run = |line: &str| -> Result<bool, PlanError> {
             let mut probe = Probe::new(["/bin/sh", "-c", line]);
             probe.user = Some(self.actor(node).user.clone());
-            probe.environment = node.environment.clone();
+            probe.environment = environment_of(node, self.host)?;
+            if let Some(timeout) = node.timeout {
+                probe.timeout = std::time::Duration::from_millis(timeout);
+            }
             Ok(world.system().probe(&probe)?.code == 0)
         };
         for line in &node.unless {

@@ -8,6 +8,8 @@ fn main() -> ExitCode {
     let start = agent::Start {
         // Set by sudo for whatever it starts.
         login: std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()),
+        program: std::env::current_exe().unwrap_or_default(),
+        now: Some(std::time::SystemTime::now()),
     };
     match agent::serve(std::io::stdin(), std::io::stdout(), &start) {
         Ok(()) => ExitCode::SUCCESS,

@@ -98,6 +98,19 @@ fn with_metadata(entry: Entry, metadata: Metadata) -> Entry {
     }
 }
 
+/// The mode that useradd gives to a new home: `HOME_MODE`, else what `UMASK` leaves, in
+/// `login.defs(5)`.
+fn home_mode(world: &World<'_>) -> u32 {
+    let settings = world.system().read(&RemotePath::from("/etc/login.defs")).unwrap_or_default();
+    let settings = String::from_utf8_lossy(&settings);
+    let octal = |name: &str| {
+        let words = settings.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut values = words.filter(|words| words.first() == Some(&name));
+        values.next().and_then(|words| u32::from_str_radix(words.get(1)?, 8).ok())
+    };
+    octal("HOME_MODE").unwrap_or_else(|| 0o777 & !octal("UMASK").unwrap_or(0o022))
+}
+
 fn lay_account(
     before: Option<&Account>,
     after: Option<&Account>,
@@ -117,7 +130,7 @@ fn lay_account(
                 let metadata = Metadata {
                     owner: entry.name.clone(),
                     group: entry.group.clone().unwrap_or_else(|| entry.name.clone()),
-                    mode: 0o755,
+                    mode: home_mode(world),
                 };
                 let folder = Entry::Folder { metadata };
                 world.lay_entry(by, RemotePath::new(&entry.home), folder, None);

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::inventory::{Connection, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, Layer, LookupEnvironment, Program, Templates};
-use crate::project::{Compilation, Outline, Project};
+use crate::project::{Compilation, Download, Outline, Project};
 
 /// Everything that is known before a host is connected to; nothing in it is wrong.
 pub(super) struct Loaded {
@@ -109,7 +109,7 @@ pub(super) fn load(
         becomes: arguments.becomes,
         become_user: None,
         extra: Some(extra),
-        fetch: None,
+        fetch: if arguments.source.untrusted { None } else { Some(Arc::new(Download)) },
     };
     let compilation = Compilation::new(
         sources.clone(),

@@ -230,7 +230,11 @@ impl Host {
                     }
                 }
                 FromAgent::Done { node, outcome, ms } => self.done(node, outcome, ms, events),
-                FromAgent::PlayDone { failed: false } => return Ok(()),
+                FromAgent::PlayDone { failed: false } => {
+                    let host = self.name.clone();
+                    let _ = events.send(Event::HostPhase { host, phase: Phase::Waiting });
+                    return Ok(());
+                }
                 FromAgent::PlayDone { failed: true } => {
                     let error = self.resources.iter().flatten().find_map(|resource| {
                         (resource.verdict == Verdict::Failed)
@@ -258,6 +262,9 @@ impl Host {
                 (Verdict::Failed, message, std::mem::take(&mut resource.changes))
             }
             Outcome::Failed { message, ignored: true } => {
+                let host = Some(self.name.clone());
+                let warning = format!("{} failed, which is ignored: {message}", resource.id);
+                let _ = events.send(Event::Warning { host, message: warning });
                 (Verdict::Ok, format!("failed, which is ignored: {message}"), Vec::new())
             }
         };

@@ -146,7 +146,7 @@ impl Command {
             argv,
             user: Some(planning.actor.user.clone()),
             cwd: self.cwd.clone(),
-            environment: planning.environment.to_vec(),
+            environment: planning.environment.clone(),
             timeout: READ_ONLY_LIMIT,
         })?;
         if self.ok_codes.contains(&answer.code) {

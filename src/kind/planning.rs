@@ -84,7 +84,7 @@ pub struct Planning<'a> {
     /// As whom.
     pub actor: &'a Actor,
     /// Environment for whatever it runs.
-    pub environment: &'a [(String, String)],
+    pub environment: Vec<(String, String)>,
     world: &'a World<'a>,
     contents: &'a dyn Contents,
     changes: Vec<Change>,
@@ -115,7 +115,7 @@ impl<'a> Planning<'a> {
     pub fn new(
         id: &'a ResourceId,
         actor: &'a Actor,
-        environment: &'a [(String, String)],
+        environment: Vec<(String, String)>,
         world: &'a World<'a>,
         contents: &'a dyn Contents,
     ) -> Self {
@@ -261,7 +261,7 @@ impl<'a> Planning<'a> {
         let mut probe = Probe::new([]);
         probe.argv = argv.iter().map(ToString::to_string).collect();
         probe.user = Some(self.actor.user.clone());
-        probe.environment = self.environment.to_vec();
+        probe.environment = self.environment.clone();
         Ok(self.world.system().probe(&probe)?)
     }
 

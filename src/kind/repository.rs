@@ -49,12 +49,12 @@ pub static SPEC: Spec = Spec {
         Argument::optional(
             "key",
             Shape::LocalFile,
-            "The key that it is signed with: a local file, or the armored text itself",
+            "The key that it is signed with: a local file, the armored text itself, or an http(s) address beside `fingerprint`",
         ),
         Argument::optional(
             "fingerprint",
             Shape::Text,
-            "The fingerprint of a key that is fetched; not supported yet",
+            "The fingerprint of a `key` that is an address: what is fetched has to have it",
         ),
         Argument::optional(
             "state",
@@ -154,10 +154,6 @@ impl Repository {
         }
         if self.state == Presence::Absent {
             return Ok(());
-        }
-        if self.fingerprint.is_some() {
-            return Err(PlanError::new("a key that is fetched is not supported yet")
-                .help("put the key into `files/` and name it in `key`, without `fingerprint`"));
         }
         for (argument, values) in
             [("uris", &self.uris), ("suites", &self.suites), ("components", &self.components)]

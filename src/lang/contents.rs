@@ -16,7 +16,8 @@ const CHUNK: usize = 256 << 10;
 
 /// Fetches what a state names by an `http(s)` address.
 pub trait Fetch: Send + Sync {
-    /// The bytes behind `url`; an error if they do not match `checksum` (`sha256:HEX`).
+    /// The bytes behind `url`; an error if they do not match `checksum`: `sha256:HEX`, or
+    /// `openpgp:HEX` for a key with that fingerprint.
     fn fetch(&self, url: &str, checksum: &str) -> Result<Vec<u8>, String>;
 }
 

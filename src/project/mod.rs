@@ -5,11 +5,13 @@
 //! inventories and graphs, and neither connections nor a terminal.
 
 mod compilation;
+mod download;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
 pub use compilation::{Compilation, Outline};
+pub use download::Download;
 pub use settings::Settings;
 
 use crate::diagnostic::{Diagnostics, Sources, nearest};
