@@ -1,0 +1,105 @@
+//! The book says what the code does: argument tables come from the kinds themselves, and every
+//! option of `--help` has its line.
+//!
+//! `CONVERGE_ACCEPT=1 cargo test --test book` writes the tables anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use converge::kind::{SPECS, Shape, Spec};
+
+fn book() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src")
+}
+
+fn describe(shape: &Shape) -> String {
+    match shape {
+        Shape::Text => "string".into(),
+        Shape::Path => "absolute path".into(),
+        Shape::Name => "name".into(),
+        Shape::Principal => "name or number".into(),
+        Shape::Mode => "permissions".into(),
+        Shape::Boolean => "boolean".into(),
+        Shape::Integer => "integer".into(),
+        Shape::Duration => "duration".into(),
+        Shape::Choice(words) => {
+            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+            words.join(", ")
+        }
+        Shape::List(inner) => match inner {
+            Shape::Text => "list of strings".into(),
+            Shape::Name => "list of names".into(),
+            Shape::Path => "list of absolute paths".into(),
+            other => format!("list of {}", describe(other)),
+        },
+        Shape::Mapping(inner) => match inner {
+            Shape::Text => "mapping of names to strings".into(),
+            Shape::List(_) => "mapping of names to lists".into(),
+            other => format!("mapping of names to {}", describe(other)),
+        },
+        Shape::Content => "text".into(),
+        Shape::Template => "template".into(),
+        Shape::LocalFile => "local file".into(),
+        Shape::LocalFolder => "local directory".into(),
+        Shape::Any => "any".into(),
+    }
+}
+
+fn table(spec: &Spec) -> String {
+    let escape = |text: &str| text.replace('|', "\\|");
+    let mut table = String::from("| argument | value | meaning |\n| --- | --- | --- |\n");
+    let key = &spec.key;
+    table += &format!("| `{}` | {} | {} |\n", spec.name, describe(&key.shape), escape(key.summary));
+    for argument in spec.arguments {
+        let shape = describe(&argument.shape);
+        let required = if argument.required { ", required" } else { "" };
+        let summary = escape(argument.summary);
+        table += &format!("| `{}` | {shape}{required} | {summary} |\n", argument.name);
+    }
+    table
+}
+
+#[test]
+fn every_kind_has_its_page_with_its_arguments() {
+    let summary = fs::read_to_string(book().join("SUMMARY.md")).unwrap();
+    for spec in SPECS {
+        let path = book().join(format!("kinds/{}.md", spec.name));
+        let page = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+        assert!(summary.contains(&format!("kinds/{}.md", spec.name)), "{} is not listed", spec.name);
+        let (begin, end) = ("<!-- arguments:begin -->\n", "<!-- arguments:end -->");
+        let from = page.find(begin).map(|at| at + begin.len());
+        let (Some(from), Some(to)) = (from, page.find(end)) else {
+            panic!("the page of {} has no place for its arguments", spec.name);
+        };
+        if page[from..to] != table(spec) && std::env::var_os("CONVERGE_ACCEPT").is_some() {
+            let page = format!("{}{}{}", &page[..from], table(spec), &page[to..]);
+            fs::write(&path, page).unwrap();
+            continue;
+        }
+        assert_eq!(page[from..to], table(spec), "the page of {}", spec.name);
+        assert!(page.contains(spec.summary), "the page of {} has another summary", spec.name);
+        assert!(page.contains(spec.example), "the page of {} has another example", spec.name);
+    }
+}
+
+#[test]
+fn every_option_has_its_line() {
+    let page = fs::read_to_string(book().join("command-line.md")).unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_converge")).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout);
+    let long = help.lines().filter_map(|line| {
+        let option = line.trim_start().split("--").nth(1)?;
+        line.trim_start().starts_with('-').then(|| option.split([' ', '=', ',', '.']).next())?
+    });
+    let mut count = 0;
+    for option in long.filter(|option| !["help", "version"].contains(option)) {
+        count += 1;
+        assert!(page.contains(&format!("--{option}")), "--{option} is not on the page");
+    }
+    assert!(count > 15, "the help was not understood:\n{help}");
+    for command in ["plan", "test", "inventory", "sandbox"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is not in --help");
+        assert!(page.contains(&format!("converge {command}")), "{command} is not on the page");
+    }
+}
