@@ -65,8 +65,13 @@ fn every_kind_has_its_page_with_its_arguments() {
     let summary = fs::read_to_string(book().join("SUMMARY.md")).unwrap();
     for spec in SPECS {
         let path = book().join(format!("kinds/{}.md", spec.name));
-        let page = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", spec.name));
-        assert!(summary.contains(&format!("kinds/{}.md", spec.name)), "{} is not listed", spec.name);
+        let page =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+        assert!(
+            summary.contains(&format!("kinds/{}.md", spec.name)),
+            "{} is not listed",
+            spec.name
+        );
         let (begin, end) = ("<!-- arguments:begin -->\n", "<!-- arguments:end -->");
         let from = page.find(begin).map(|at| at + begin.len());
         let (Some(from), Some(to)) = (from, page.find(end)) else {

@@ -14,7 +14,8 @@ impl Project {
         let folder = tempfile::tempdir().unwrap();
         for name in ["states", "inventory"] {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-            let copied = Command::new("cp").arg("-r").arg(from).arg(folder.path()).status().unwrap();
+            let copied =
+                Command::new("cp").arg("-r").arg(from).arg(folder.path()).status().unwrap();
             assert!(copied.success());
         }
         Self { folder }

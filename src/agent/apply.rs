@@ -11,7 +11,7 @@ use crate::change::{Change, Content, PackageTransaction, is_within, merge_packag
 use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::{Changed, Declared, Planning, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
-use crate::wire::{FromAgent, Outcome};
+use crate::wire::{FromAgent, Outcome, STOPPED};
 use crate::world::World;
 
 /// How a node ended, as later ones need to know it.
@@ -191,7 +191,7 @@ impl Applier<'_> {
             return skipped(reason);
         }
         if self.stop.load(Ordering::Relaxed) {
-            return skipped("the run was stopped");
+            return skipped(STOPPED);
         }
         let ended = |index: &NodeIndex| walk.ended[*index as usize].unwrap_or_default();
         if let Some(failed) = node.require.iter().find(|index| ended(index).failed) {

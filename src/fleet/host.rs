@@ -7,7 +7,9 @@ use super::run::{HostRun, Reach, Run};
 use crate::graph::{Graph, NodeIndex};
 use crate::report::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
 use crate::ssh::{self, bootstrap};
-use crate::wire::{self, FromAgent, Outcome, PlanOptions, PlannedNode, ToAgent, WireError};
+use crate::wire::{
+    self, FromAgent, Outcome, PlanOptions, PlannedNode, STOPPED, ToAgent, WireError,
+};
 
 type Events = mpsc::UnboundedSender<Event>;
 
@@ -295,6 +297,19 @@ impl Host {
         let summary = self.summary();
         let changed = summary.change > 0 || (dry_run && summary.depends > 0);
         (if changed { Status::Changed } else { Status::Ok }, summary)
+    }
+
+    /// Where a stopped run ended on this host, if it left something out.
+    pub(super) fn stopped_at(&self) -> Option<String> {
+        let left: Vec<&str> = self
+            .resources
+            .iter()
+            .flatten()
+            .filter(|resource| resource.because == STOPPED)
+            .map(|resource| resource.id.as_str())
+            .collect();
+        let first = left.first()?;
+        Some(format!("stopped before {first}; {} resources were left as they are", left.len()))
     }
 
     fn failed(&self, message: String) -> HostError {

@@ -101,8 +101,9 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         ended.changed |= host.changed();
         let (status, summary) = host.status(run.dry_run);
         let name = host.name().to_owned();
+        let error = if *interrupt.borrow() { host.stopped_at() } else { None };
         host.close().await;
-        let _ = events.send(Event::HostDone { host: name, status, error: None, summary });
+        let _ = events.send(Event::HostDone { host: name, status, error, summary });
     }
     ended.interrupted = *interrupt.borrow();
     ended

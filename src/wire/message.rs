@@ -8,6 +8,9 @@ use crate::world::ContentId;
 /// The first bytes that an agent says; all before them is noise of the login.
 pub const MAGIC: [u8; 8] = *b"cnvrg\x01\r\n";
 
+/// Why a node was left out of a run that was stopped.
+pub const STOPPED: &str = "the run was stopped";
+
 /// What the controller says.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToAgent {
