@@ -51,6 +51,8 @@ pub(super) fn run(
     let (ended, diagnostics) =
         execute(surroundings, &prepared, dry_run, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
+    // The process ends here: taking large graphs apart piece by piece would only cost time.
+    std::mem::forget(prepared);
     Ok(exit_code(ended, dry_run, arguments.exit_code))
 }
 

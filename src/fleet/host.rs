@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
@@ -54,7 +55,7 @@ pub(super) struct Host {
     name: String,
     link: Link,
     facts: String,
-    graph: Graph,
+    graph: Arc<Graph>,
     /// What is known of each node: its plan, then what was done.
     resources: Vec<Option<Resource>>,
     /// Whether the plan left anything to do in a play.
@@ -101,7 +102,7 @@ impl Host {
             name: host.name,
             link,
             facts: hello.facts.json,
-            graph: Graph::default(),
+            graph: Arc::default(),
             resources: Vec::new(),
             busy: Vec::new(),
             applied: false,
@@ -118,7 +119,7 @@ impl Host {
     }
 
     /// Takes what is declared.
-    pub(super) fn declare(&mut self, graph: Graph) {
+    pub(super) fn declare(&mut self, graph: Arc<Graph>) {
         self.resources = vec![None; graph.nodes.len()];
         self.busy = vec![false; graph.plays.len()];
         self.graph = graph;
@@ -132,10 +133,8 @@ impl Host {
     ) -> Result<(), HostError> {
         let host = self.name.clone();
         let _ = events.send(Event::HostPhase { host, phase: Phase::Planning });
-        // The graph stays here too: events name what it names.
-        let order = ToAgent::Plan { graph: self.graph.clone(), options: options.clone() };
+        let order = ToAgent::Plan { graph: Arc::clone(&self.graph), options: options.clone() };
         self.link.say(&order).map_err(|error| self.lost(&error))?;
-        drop(order);
         loop {
             match self.link.next().await.map_err(|error| self.lost(&error))? {
                 FromAgent::Planned(nodes) => {

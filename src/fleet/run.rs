@@ -38,7 +38,7 @@ pub struct HostRun {
 pub struct Refused;
 
 /// Compiles what is declared for a host, from its name and its facts as JSON.
-pub type Compile = dyn Fn(&str, &str) -> Result<Graph, Refused> + Send + Sync;
+pub type Compile = dyn Fn(&str, &str) -> Result<Arc<Graph>, Refused> + Send + Sync;
 
 /// A run of one state file on many hosts.
 pub struct Run {

@@ -33,4 +33,4 @@ pub use play::{Play, Program};
 pub use references::Names;
 pub use scope::{Evaluated, Facts, HostVariables, Layer, OMIT, Rendered, Scope, Truth};
 pub use template::{LookupEnvironment, Templates};
-pub use value::value_of;
+pub use value::{asks_for_facts, value_of};

@@ -23,6 +23,8 @@ thread_local! {
     /// An evaluation stays on one thread and the template engine gives its objects no context of
     /// their own, so what they notice is left here; evaluations nest.
     static MARKS: Cell<Marks> = const { Cell::new(Marks { unknown: false, outside: false }) };
+    /// Whether anything asked for facts that were not known; unlike a mark, it stays.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
     static CAPTURED: RefCell<Option<Json>> = const { RefCell::new(None) };
 }
 
@@ -35,8 +37,16 @@ pub(super) fn watched<T>(run: impl FnOnce() -> T) -> (T, Marks) {
     (result, marks)
 }
 
+/// Runs something on this thread and says whether it would come to something else with facts.
+pub fn asks_for_facts<T>(run: impl FnOnce() -> T) -> (T, bool) {
+    ASKED.set(false);
+    let result = run();
+    (result, ASKED.get())
+}
+
 /// Notes that the evaluation depends on facts that are not known.
 pub(super) fn mark_unknown() {
+    ASKED.set(true);
     MARKS.set(Marks { unknown: true, ..MARKS.get() });
 }
 

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern};
 use crate::lang::yaml::Node;
 use crate::lang::{
     CompileOptions, ContentStore, Evaluated, Facts, HostVariables, Layer, Play, Program, Scope,
-    TemplateValue, Templates, value_of,
+    TemplateValue, Templates, asks_for_facts, value_of,
 };
 
 /// A state file and an inventory brought together: what is declared for which host.
@@ -37,6 +37,8 @@ pub struct Compilation {
     layers: HashMap<String, Vec<Arc<Layer>>>,
     /// `groups` and `hostvars`, the same for all hosts.
     common: BTreeMap<String, TemplateValue>,
+    /// The graphs of hosts whose declarations do not depend on facts.
+    ready: Mutex<HashMap<String, Arc<Graph>>>,
 }
 
 /// What is known of a host before it is connected to.
@@ -72,6 +74,7 @@ impl Compilation {
             hosts: Vec::new(),
             layers: HashMap::new(),
             common: BTreeMap::new(),
+            ready: Mutex::default(),
         };
         compilation.select(limit, diagnostics);
         compilation.share();
@@ -146,9 +149,15 @@ impl Compilation {
         self.hosts
             .iter()
             .map(|host| {
-                let plays = self.declarations(host, &Facts::Unknown, diagnostics);
+                let (plays, asks) = asks_for_facts(|| {
+                    self.declarations(host, &Facts::Unknown, diagnostics)
+                });
                 // Cycles do not depend on facts.
-                graph::build(&plays, &self.sources, diagnostics);
+                let graph = graph::build(&plays, &self.sources, diagnostics);
+                if !asks {
+                    let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+                    ready.insert(host.clone(), Arc::new(graph));
+                }
                 let all = || plays.iter().flat_map(|play| &play.declarations);
                 let outline = Outline {
                     becomes: all().any(|declaration| declaration.common.become_user.is_some()),
@@ -163,9 +172,13 @@ impl Compilation {
     }
 
     /// What is declared for a host whose facts are known.
-    pub fn compile(&self, host: &str, facts: Value, diagnostics: &mut Diagnostics) -> Graph {
+    pub fn compile(&self, host: &str, facts: Value, diagnostics: &mut Diagnostics) -> Arc<Graph> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        if let Some(graph) = ready {
+            return graph;
+        }
         let plays = self.declarations(host, &Facts::Known(facts), diagnostics);
-        graph::build(&plays, &self.sources, diagnostics)
+        Arc::new(graph::build(&plays, &self.sources, diagnostics))
     }
 
     fn declarations(

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
@@ -17,7 +19,7 @@ pub enum ToAgent {
     /// Compare the host with this graph.
     Plan {
         /// What is declared.
-        graph: Graph,
+        graph: Arc<Graph>,
         /// How.
         options: PlanOptions,
     },
