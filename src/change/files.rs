@@ -112,8 +112,15 @@ impl Place {
         self.sync()
     }
 
-    /// Makes or replaces a symbolic link.
+    /// Makes or replaces a symbolic link. Without an owner it gets that of the link that it replaces.
     pub fn make_link(&self, target: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+        let owner = match owner {
+            Some(owner) => Some(owner),
+            None => self
+                .stat()?
+                .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+                .map(|stat| (stat.st_uid, stat.st_gid)),
+        };
         let temporary = self.temporary_name();
         rustix::fs::symlinkat(target, &self.folder, &temporary)?;
         let result = self.own_link(&temporary, owner).and_then(|()| {

@@ -4,7 +4,7 @@ use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, S
 use crate::change::{Act, Change, Reaction, Stop, UnitState};
 use crate::diagnostic::nearest;
 use crate::world::systemd::{UNIT_FOLDERS, UnitFile, full_name, is_unit_name, unit_files};
-use crate::world::{RemotePath, UnitEntry};
+use crate::world::{Entry, RemotePath, UnitEntry};
 
 /// A service and whether it runs, now and after a boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,6 +123,15 @@ impl Kind for Service {
         let (before, after) = self.states(&entry)?;
         if before == after {
             return Ok(());
+        }
+        if after.masked && !before.masked {
+            // systemd masks a unit by a link of that name, and does not put it in a file's place.
+            let path = RemotePath::from("/etc/systemd/system").join(&entry.name);
+            if matches!(planning.entry(&path)?, Entry::File { .. }) {
+                let message = format!("{} cannot be masked: {path} is its unit file", entry.name);
+                return Err(PlanError::new(message)
+                    .help("stop it with `state: stopped`, or remove that file"));
+            }
         }
         if after.active && !before.active && entry.needs_daemon_reload {
             planning.push(Change::Act(Act::ReloadManager { user: None }));
