@@ -84,6 +84,7 @@ pub(super) struct Prepared {
     forks: usize,
     diff: bool,
     untrusted: bool,
+    exit_code: bool,
 }
 
 /// Finds the agent's program, asks for passwords, and says how each host is reached.
@@ -135,6 +136,7 @@ pub(super) fn prepare(
         forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
         diff: arguments.diff || settings.diff.unwrap_or(false) || arguments.format != "text",
         untrusted: arguments.source.untrusted,
+        exit_code: arguments.exit_code,
         loaded: Arc::new(loaded),
         hosts,
         client,
@@ -273,7 +275,7 @@ pub(super) fn execute(
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     let ended = result?;
-    let code = exit_code(ended, dry_run, false);
+    let code = exit_code(ended, dry_run, prepared.exit_code);
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     on_event(&Event::RunDone { exit_code: i32::from(code), ms })?;
     let diagnostics =
