@@ -279,7 +279,7 @@ impl Case {
         let actor = Actor { user, group, root };
         let environment: Vec<(String, String)> =
             self.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut planning = Planning::new(id, &actor, environment.clone(), world, memory);
+        let mut planning = Planning::new(id, actor, environment.clone(), world, memory);
         match declared.kind().plan(&mut planning) {
             Ok(()) => Ok(planning.finish()),
             Err(error) => {

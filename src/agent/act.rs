@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::contents::Store;
@@ -15,7 +17,13 @@ use crate::world::process::{self, Identity, Job, acting_as};
 use crate::world::{Answer, Host, Metadata, RemotePath, System};
 
 /// Most contents that are staged before they are synced and made visible.
-const STAGE_LIMIT: usize = 256;
+const STAGE_LIMIT: usize = 128;
+/// A look at what is waited for takes no longer than that.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
+/// Even the last look gets so long.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+/// How long a command may take, if nothing else is declared.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check of contents may take, if nothing else is declared.
 const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 /// From that many on, one sync of the file system is cheaper than one for each file.
@@ -27,6 +35,8 @@ pub(super) struct Actuator<'a> {
     pub(super) store: &'a Store,
     /// The user who logged in.
     pub(super) login: &'a Identity,
+    /// The run is to end.
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// A content that is ready to become visible.
@@ -53,7 +63,7 @@ impl Actuator<'_> {
             if files > 0 {
                 let (now, later) = rest.split_at(files);
                 let mut wave = Wave::default();
-                wave.add(0, vec![(0, now.to_vec())]);
+                wave.add(0, vec![(0, now.to_vec())], Vec::new());
                 if let Some(message) = self.make_wave(&wave, &|_| node).remove(&0) {
                     return Err(message);
                 }
@@ -71,7 +81,9 @@ impl Actuator<'_> {
     fn make_one(&self, node: &Node, change: &Change) -> Result<(), String> {
         let environment = self.environment(node)?;
         let timeout = Self::timeout(node);
-        let runner = HostRunner { host: self.host, environment: &environment, timeout };
+        let identity = self.identity(node)?;
+        let runner =
+            HostRunner { host: self.host, identity: &identity, environment: &environment, timeout };
         let say = |error: ApplyError| error.to_string();
         match change {
             Change::Content { .. } | Change::Metadata { .. } => Ok(()),
@@ -115,7 +127,7 @@ impl Actuator<'_> {
             cwd: command.cwd.clone(),
             environment: self.environment(node)?,
             stdin: command.stdin.clone().map(String::into_bytes),
-            timeout: Self::timeout(node),
+            timeout: Self::timeout(node).or(Some(COMMAND_PATIENCE)),
         };
         let answer =
             process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
@@ -130,12 +142,13 @@ impl Actuator<'_> {
     fn wait(&self, node: &Node, wait: &Wait) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_millis(wait.within);
         loop {
-            let reason = match self.holds(node, &wait.until) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let reason = match self.holds(node, &wait.until, left.max(SHORTEST_LOOK)) {
                 Ok(()) => return Ok(()),
                 Err(reason) => reason,
             };
             let every = Duration::from_millis(wait.every);
-            if Instant::now() + every > deadline {
+            if self.stop.load(Ordering::Relaxed) || Instant::now() + every > deadline {
                 let seconds = Duration::from_millis(wait.within).as_secs_f32();
                 return Err(format!("it did not come true within {seconds} s: {reason}"));
             }
@@ -143,26 +156,79 @@ impl Actuator<'_> {
         }
     }
 
-    fn holds(&self, node: &Node, condition: &WaitFor) -> Result<(), String> {
+    /// Looks once, for so long at most.
+    fn holds(&self, node: &Node, condition: &WaitFor, left: Duration) -> Result<(), String> {
+        let left = left.min(LONGEST_LOOK);
         match condition {
-            WaitFor::Port(address) => connect(address).map(drop),
+            WaitFor::Port(address) => self.connect(address, left).map(drop),
             WaitFor::Path(path) => match self.host.entry(path) {
                 Ok(crate::world::Entry::Absent) => Err(format!("{path} does not exist")),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.to_string()),
             },
-            WaitFor::Http(address) => http_status(address),
+            WaitFor::Http(address) => self.http_status(address, left),
             WaitFor::Command(line) => {
                 let job = Job {
                     argv: vec!["/bin/sh".into(), "-c".into(), line.clone()],
                     environment: self.environment(node)?,
-                    timeout: Some(Duration::from_secs(60)),
+                    timeout: Some(left),
                     ..Job::default()
                 };
                 let answer =
                     process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
                 if answer.code == 0 { Ok(()) } else { Err(ended_badly("the command", &answer)) }
             }
+        }
+    }
+
+    fn connect(&self, address: &str, left: Duration) -> Result<TcpStream, String> {
+        let mut last = format!("{address} is no address");
+        for address in self.host.addresses(address).map_err(|error| error.to_string())? {
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks an `http://` address once; anything below 400 is fine.
+    fn http_status(&self, address: &str, left: Duration) -> Result<(), String> {
+        use std::io::{Read, Write};
+        let deadline = Instant::now() + left;
+        let rest =
+            address.strip_prefix("http://").ok_or("only http:// addresses can be waited for")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let has_port =
+            authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let socket = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let mut stream = self.connect(&socket, left)?;
+        let mut ask = || -> io::Result<Vec<u8>> {
+            stream.set_write_timeout(Some(left))?;
+            write!(
+                stream,
+                "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nUser-Agent: converge\r\nConnection: close\r\n\r\n"
+            )?;
+            let mut head = Vec::new();
+            let mut buffer = [0; 64];
+            // The status line is all that counts.
+            while head.len() < buffer.len() && !head.contains(&b'\n') {
+                let left = deadline.saturating_duration_since(Instant::now());
+                stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+                match stream.read(&mut buffer)? {
+                    0 => break,
+                    count => head.extend_from_slice(&buffer[..count]),
+                }
+            }
+            Ok(head)
+        };
+        let head = ask().map_err(|error| error.to_string())?;
+        let line = String::from_utf8_lossy(&head);
+        let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
+        match status {
+            Some(status) if (100..400).contains(&status) => Ok(()),
+            Some(status) => Err(format!("the answer was {status}")),
+            None => Err(String::from("the answer was not HTTP")),
         }
     }
 
@@ -178,30 +244,34 @@ impl Actuator<'_> {
         let mut checked: HashMap<(String, Option<String>), Vec<Ready>> = HashMap::new();
         for (index, changes) in wave.work() {
             let node = node_of(*index);
-            let staged = self
-                .identity(node)
-                .and_then(|identity| {
-                    acting_as(&identity, || self.stage(changes))
-                        .map_err(|error| error.to_string())?
-                })
-                .and_then(|staged| self.check_candidates(node, staged));
-            let staged = match staged {
-                Ok(staged) => staged,
-                Err(message) => {
-                    failed.insert(*index, message);
-                    continue;
+            // What is checked has to be complete first; a large tree is written in parts.
+            let size = if check_of(node).is_some() { usize::MAX } else { STAGE_LIMIT };
+            for part in parts(changes, size) {
+                let staged = self
+                    .identity(node)
+                    .and_then(|identity| {
+                        acting_as(&identity, || self.stage(part))
+                            .map_err(|error| error.to_string())?
+                    })
+                    .and_then(|staged| self.check_candidates(node, staged));
+                let staged = match staged {
+                    Ok(staged) => staged,
+                    Err(message) => {
+                        failed.insert(*index, message);
+                        break;
+                    }
+                };
+                let staged = staged.into_iter().map(|staged| Ready { node: *index, staged });
+                match check_of(node).filter(|check| !check.contains("%s")) {
+                    Some(check) => checked
+                        .entry((check.to_owned(), node.become_user.clone()))
+                        .or_default()
+                        .extend(staged),
+                    None => ready.extend(staged),
                 }
-            };
-            let staged = staged.into_iter().map(|staged| Ready { node: *index, staged });
-            match check_of(node).filter(|check| !check.contains("%s")) {
-                Some(check) => checked
-                    .entry((check.to_owned(), node.become_user.clone()))
-                    .or_default()
-                    .extend(staged),
-                None => ready.extend(staged),
-            }
-            if ready.len() >= STAGE_LIMIT {
-                settle(std::mem::take(&mut ready), &mut failed);
+                if ready.len() >= STAGE_LIMIT {
+                    settle(std::mem::take(&mut ready), &mut failed);
+                }
             }
         }
         settle(ready, &mut failed);
@@ -299,13 +369,19 @@ impl Actuator<'_> {
     }
 
     /// Checks candidates one by one (`%s`) before anything of the node becomes visible.
-    fn check_candidates(&self, node: &Node, staged: Vec<Staged>) -> Result<Vec<Staged>, String> {
+    fn check_candidates(
+        &self,
+        node: &Node,
+        mut staged: Vec<Staged>,
+    ) -> Result<Vec<Staged>, String> {
         let Some(check) = check_of(node).filter(|check| check.contains("%s")) else {
             return Ok(staged);
         };
-        for one in &staged {
-            let candidate = one.candidate();
-            let line = check.replace("%s", &candidate.display().to_string());
+        for one in &mut staged {
+            let path = one.path().clone();
+            let candidate =
+                one.candidate().map_err(|error| format!("a candidate of {path}: {error}"))?;
+            let line = check.replace("%s", &crate::ssh::for_sh(&candidate.display().to_string()));
             self.check(node, &line, check)?;
         }
         Ok(staged)
@@ -369,6 +445,26 @@ impl Actuator<'_> {
     }
 }
 
+/// Parts of about `size` changes; neighbours about one path stay together.
+fn parts(mut rest: &[Change], size: usize) -> impl Iterator<Item = &[Change]> {
+    let path_of = |change: &Change| match change {
+        Change::Content { path, .. } | Change::Metadata { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    std::iter::from_fn(move || {
+        let mut end = size.min(rest.len());
+        if end == 0 {
+            return None;
+        }
+        while end < rest.len() && path_of(&rest[end]) == path_of(&rest[end - 1]) {
+            end += 1;
+        }
+        let (part, left) = rest.split_at(end);
+        rest = left;
+        Some(part)
+    })
+}
+
 /// The command that checks a node's contents before they go live.
 fn check_of(node: &Node) -> Option<&str> {
     match &node.work {
@@ -409,51 +505,6 @@ fn settle(ready: Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
     }
 }
 
-fn connect(address: &str) -> Result<std::net::TcpStream, String> {
-    use std::net::ToSocketAddrs;
-    let mut last = format!("{address} is no address");
-    for address in address.to_socket_addrs().map_err(|error| error.to_string())? {
-        match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(last)
-}
-
-/// Asks an `http://` address once; anything below 400 is fine.
-fn http_status(address: &str) -> Result<(), String> {
-    use std::io::{Read, Write};
-    let rest = address.strip_prefix("http://").ok_or("only http:// addresses can be waited for")?;
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-    let socket = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let mut stream = connect(&socket)?;
-    let ask = || -> io::Result<Vec<u8>> {
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            stream,
-            "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nUser-Agent: converge\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut head = Vec::new();
-        stream.take(64).read_to_end(&mut head)?;
-        Ok(head)
-    };
-    let head = ask().map_err(|error| error.to_string())?;
-    let line = String::from_utf8_lossy(&head);
-    let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
-    match status {
-        Some(status) if (100..400).contains(&status) => Ok(()),
-        Some(status) => Err(format!("the answer was {status}")),
-        None => Err(String::from("the answer was not HTTP")),
-    }
-}
-
 /// What a program said when it failed, cut to its last lines.
 fn ended_badly(what: &str, answer: &Answer) -> String {
     let said = if answer.error.trim().is_empty() { &answer.output } else { &answer.error };
@@ -474,6 +525,8 @@ fn ended_badly(what: &str, answer: &Answer) -> String {
 /// Runs the tools that changes are made with.
 struct HostRunner<'a> {
     host: &'a Host,
+    /// As whom tools run that do not name a user.
+    identity: &'a Identity,
     environment: &'a [(String, String)],
     /// Bound of the whole attempt, where one is declared.
     timeout: Option<Duration>,
@@ -483,7 +536,7 @@ impl Runner for HostRunner<'_> {
     fn run(&self, execution: &Execution) -> Result<Answer, ApplyError> {
         let identity = match &execution.user {
             Some(user) => self.host.identity(user),
-            None => self.host.own_identity(),
+            None => Ok(self.identity.clone()),
         };
         let identity = identity.map_err(|error| ApplyError::new(error.to_string()))?;
         let mut environment = self.environment.to_vec();

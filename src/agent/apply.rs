@@ -6,19 +6,23 @@ use std::time::{Duration, Instant};
 use super::act::Actuator;
 use super::output::Output;
 use super::plan::{NodePlan, Plan, Planner, explain, is_change};
-use super::wave::Wave;
-use crate::change::{Change, Content, PackageTransaction, is_within, merge_packages};
+use super::wave::{StepWork, Wave};
+use crate::change::{
+    Account, Act, Change, Content, PackageTransaction, Reaction, is_within, merge_packages,
+};
 use crate::graph::{Node, NodeIndex, Work};
-use crate::kind::{Changed, Declared, Planning, Watched, plan_reaction};
+use crate::kind::{Changed, Declared, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
 use crate::wire::{FromAgent, Outcome, STOPPED};
-use crate::world::World;
+use crate::world::{UserEntry, World};
 
 /// How a node ended, as later ones need to know it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ended {
+pub(super) struct Ended {
     changed: bool,
     failed: bool,
+    /// It failed, or was left out because of a failure.
+    blocked: bool,
     /// On the monotonic clock, in microseconds.
     at: u64,
 }
@@ -36,8 +40,8 @@ pub(super) struct Applier<'a> {
 enum Turn {
     /// Nothing to do.
     Settled(Vec<(NodeIndex, Outcome)>),
-    /// These changes are to be made, node by node.
-    Act(Vec<(NodeIndex, Vec<Change>)>),
+    /// These changes are to be made, node by node; the rest of the step is settled.
+    Act(StepWork, Vec<(NodeIndex, Outcome)>),
 }
 
 /// State of one play's walk.
@@ -50,68 +54,89 @@ struct Walk {
     failed: bool,
 }
 
+impl Walk {
+    /// Puts a step back among those that wait.
+    fn wait(&mut self, step: usize) {
+        let place = self.waiting.partition_point(|other| *other < step);
+        self.waiting.insert(place, step);
+    }
+}
+
 impl Applier<'_> {
-    /// Applies a play; whether something failed that counts.
-    pub(super) fn apply_play(&self, play: u32) -> std::io::Result<bool> {
+    /// Applies a play; whether something failed that counts. `ended` is what earlier plays came to,
+    /// and takes what this one comes to.
+    pub(super) fn apply_play(
+        &self,
+        play: u32,
+        ended: &mut Vec<Option<Ended>>,
+    ) -> std::io::Result<bool> {
         let steps = self.planner.steps;
         let waiting = steps.of_play(play);
         let first = waiting.first().copied().unwrap_or(0);
+        // Whatever an earlier play changed may concern all of this one.
+        let disturbed = ended.iter().flatten().any(|ended| ended.changed);
         let mut walk = Walk {
-            ended: vec![None; self.plan.len()],
-            disturbed: vec![false; steps.levels().iter().map(Vec::len).sum()],
+            ended: std::mem::take(ended),
+            disturbed: vec![disturbed; steps.levels().iter().map(Vec::len).sum()],
             waiting,
             done: HashSet::new(),
             failed: false,
         };
+        let result = self.walk(&mut walk, first);
+        *ended = walk.ended;
+        result.map(|()| walk.failed)
+    }
+
+    fn walk(&self, walk: &mut Walk, first: usize) -> std::io::Result<()> {
         let (results, finished) = mpsc::channel();
         let threads = std::thread::available_parallelism().map_or(2, usize::from) * 4;
         std::thread::scope(|scope| {
             let mut running = 0;
             loop {
-                let ready = self.take_ready(&mut walk, first, threads - running);
+                let ready = self.take_ready(walk, first, running);
                 let idle = ready.is_empty();
                 let mut wave = Wave::default();
                 // What the wave is about to do counts for those that join it later.
                 let world = World::observed(self.planner.host);
                 for step in ready {
-                    match self.turn(step, &walk, &world) {
-                        Turn::Settled(outcomes) => self.finish(&mut walk, step, outcomes, 0)?,
-                        Turn::Act(work) if self.is_light(&work) => {
+                    match self.turn(step, walk, &world) {
+                        Turn::Settled(outcomes) => self.finish(walk, step, outcomes, 0)?,
+                        Turn::Act(work, settled) if self.is_light(&work) => {
                             self.lay_over(&work, &world)?;
-                            wave.add(step, work);
+                            wave.add(step, work, settled);
                         }
-                        Turn::Act(work) => {
+                        // It is looked at anew once a thread is free.
+                        Turn::Act(..) if running >= threads => walk.wait(step),
+                        Turn::Act(work, settled) => {
                             self.announce(&work)?;
                             running += 1;
                             let results = results.clone();
                             scope.spawn(move || {
                                 let begun = Instant::now();
-                                let outcomes = self.act(&work);
+                                let mut outcomes = self.act_or_explain(&work);
+                                outcomes.extend(settled);
                                 let _ = results.send((step, outcomes, milliseconds(begun)));
                             });
                         }
                     }
                 }
                 if !wave.is_empty() {
-                    self.apply_wave(&mut walk, wave)?;
+                    self.apply_wave(walk, wave)?;
                 } else if running > 0 && (idle || running >= threads) {
                     let Ok((step, outcomes, ms)) = finished.recv() else { break };
                     running -= 1;
                     self.planner.host.forget();
-                    self.finish(&mut walk, step, outcomes, ms)?;
+                    self.finish(walk, step, outcomes, ms)?;
                 } else if idle {
                     break;
                 }
             }
-            Ok(walk.failed)
+            Ok(())
         })
     }
 
     /// Steps all of whose predecessors are done.
-    fn take_ready(&self, walk: &mut Walk, first: usize, room: usize) -> Vec<usize> {
-        if room == 0 {
-            return Vec::new();
-        }
+    fn take_ready(&self, walk: &mut Walk, first: usize, running: usize) -> Vec<usize> {
         let steps = self.planner.steps;
         let (ready, waiting) = std::mem::take(&mut walk.waiting).into_iter().partition(|step| {
             let after = steps.after(*step);
@@ -120,7 +145,7 @@ impl Applier<'_> {
         walk.waiting = waiting;
         let ready: Vec<usize> = ready;
         for step in &ready {
-            walk.disturbed[*step] = steps.after(*step).iter().any(|earlier| {
+            walk.disturbed[*step] |= steps.after(*step).iter().any(|earlier| {
                 walk.disturbed[*earlier]
                     || steps
                         .members(*earlier)
@@ -128,7 +153,28 @@ impl Applier<'_> {
                         .any(|index| walk.ended[*index as usize].is_some_and(|ended| ended.changed))
             });
         }
-        ready
+        // Files that one command checks as a whole go in together.
+        let together = |step: &usize| {
+            self.group_check(*step).is_some_and(|check| {
+                walk.waiting.iter().any(|other| self.group_check(*other) == Some(check))
+            })
+        };
+        let (held, go): (Vec<usize>, Vec<usize>) = ready.into_iter().partition(together);
+        if go.is_empty() && running == 0 {
+            return held; // nothing else can bring the others
+        }
+        held.into_iter().for_each(|step| walk.wait(step));
+        go
+    }
+
+    /// The command that checks a step's files together with all others of that command.
+    fn group_check(&self, step: usize) -> Option<(&str, Option<&str>)> {
+        let [index] = self.planner.steps.members(step) else { return None };
+        let node = self.node(*index);
+        let Work::Resource(declared) = &node.work else { return None };
+        let pending = self.plan[*index as usize].as_ref().is_some_and(NodePlan::pending);
+        let check = declared.kind().validate().filter(|check| pending && !check.contains("%s"))?;
+        Some((check, node.become_user.as_deref()))
     }
 
     fn node(&self, index: NodeIndex) -> &Node {
@@ -175,11 +221,7 @@ impl Applier<'_> {
             }
             return Turn::Settled(settled);
         }
-        for (index, outcome) in settled {
-            debug_assert!(!matches!(outcome, Outcome::Failed { .. }));
-            act.push((index, Vec::new()));
-        }
-        Turn::Act(act)
+        Turn::Act(act, settled)
     }
 
     /// What is decided before the kind looks again.
@@ -194,7 +236,7 @@ impl Applier<'_> {
             return skipped(STOPPED);
         }
         let ended = |index: &NodeIndex| walk.ended[*index as usize].unwrap_or_default();
-        if let Some(failed) = node.require.iter().find(|index| ended(index).failed) {
+        if let Some(failed) = node.require.iter().find(|index| ended(index).blocked) {
             return skipped(&format!("{} failed", self.node(*failed).id));
         }
         match &node.onfail {
@@ -209,6 +251,9 @@ impl Applier<'_> {
         {
             let because = String::from("nothing changed that it waits for");
             return Some(Outcome::Met { because });
+        }
+        if plan.ignored && !disturbed {
+            return Some(Outcome::Failed { message: plan.because.clone(), ignored: true });
         }
         if plan.verdict == Verdict::Ok
             && !disturbed
@@ -267,7 +312,9 @@ impl Applier<'_> {
         world: &World<'_>,
     ) -> Result<Vec<Change>, crate::kind::PlanError> {
         let node = self.node(index);
-        let Work::Reaction { service, reload, restart } = &node.work else { return Ok(Vec::new()) };
+        let Work::Reaction { service, declared, reload, restart } = &node.work else {
+            return Ok(Vec::new());
+        };
         let changed = |nodes: &[NodeIndex]| {
             let ended = nodes.iter().filter_map(|index| walk.ended[*index as usize]);
             match ended.filter(|ended| ended.changed).map(|ended| ended.at).max() {
@@ -279,14 +326,11 @@ impl Applier<'_> {
             reload: changed(reload),
             restart: changed(restart),
             unit_file: changed(&self.planner.unit_files_of(*service)),
+            // Whether it started after what it watches, the times tell.
+            late: true,
         };
-        let Work::Resource(Declared::Service(declared)) = &self.node(*service).work else {
-            return Ok(Vec::new());
-        };
-        let actor = self.planner.actors.get(&node.become_user);
-        let Some(actor) = actor else { return Ok(Vec::new()) };
-        let mut planning =
-            Planning::new(&node.id, actor, node.environment.clone(), world, self.planner.store);
+        let Declared::Service(declared) = declared else { return Ok(Vec::new()) };
+        let mut planning = self.planner.planning(node, world);
         let due = plan_reaction(declared, &mut planning, watched)?;
         Ok(due.map(|due| vec![due.change()]).unwrap_or_default())
     }
@@ -294,10 +338,13 @@ impl Applier<'_> {
     /// Why changes may not be made: they are neither what was planned nor within the announcement.
     fn contradiction(&self, index: NodeIndex, changes: &[Change]) -> Option<String> {
         let plan = self.plan[index as usize].as_ref()?;
-        if changes.is_empty() || changes == plan.changes {
+        let planned = |now: &Change| plan.changes.iter().any(|planned| permits(planned, now));
+        // Waiting changes nothing, and less than planned may be left to do.
+        if changes.iter().all(|now| !is_change(now) || planned(now)) {
             return None;
         }
-        if plan.verdict == Verdict::Depends && self.announced(index, plan, changes) {
+        let open = plan.verdict == Verdict::Depends || self.node(index).onfail.is_some();
+        if open && self.announced(index, plan, changes) {
             return None;
         }
         let shown = |changes: &[Change]| {
@@ -380,10 +427,22 @@ impl Applier<'_> {
         work.iter().try_for_each(|(index, _)| self.output.send(&FromAgent::Started(*index)))
     }
 
+    /// What a step comes to, also if the code that makes its changes has a bug.
+    fn act_or_explain(&self, work: &StepWork) -> Vec<(NodeIndex, Outcome)> {
+        let acting = std::panic::AssertUnwindSafe(|| self.act(work));
+        std::panic::catch_unwind(acting).unwrap_or_else(|_| {
+            let bug = "this is a bug of converge, please report it";
+            let failed = |index: &NodeIndex| self.failed(self.node(*index), bug.to_owned());
+            work.iter().map(|(index, _)| (*index, failed(index))).collect()
+        })
+    }
+
     /// Makes the changes of a step that is not only about files, with its retries.
     fn act(&self, work: &[(NodeIndex, Vec<Change>)]) -> Vec<(NodeIndex, Outcome)> {
         if let Some(merged) = merged(work) {
-            let made = self.actuator.make(self.node(work[0].0), &[Change::Packages(merged)]);
+            let node = self.node(work[0].0);
+            let merged = [Change::Packages(merged)];
+            let made = self.attempts(node, |_| self.actuator.make(node, &merged));
             return work
                 .iter()
                 .map(|(index, changes)| {
@@ -404,24 +463,74 @@ impl Applier<'_> {
                 outcomes.push((*index, Outcome::Skipped { because }));
                 continue;
             }
-            let retry = node.retry;
-            let mut attempts = retry.map_or(0, |retry| retry.times);
-            let outcome = loop {
-                match self.actuator.make(node, changes) {
-                    Ok(()) => break self.made(*index, changes),
-                    Err(_) if attempts > 0 && !self.stop.load(Ordering::Relaxed) => {
-                        attempts -= 1;
-                        std::thread::sleep(Duration::from_millis(
-                            retry.map_or(0, |retry| retry.delay),
-                        ));
-                    }
-                    Err(message) => break self.failed(node, message),
+            let made = self.attempts(node, |again| {
+                if again {
+                    self.make_rest(*index, changes)
+                } else {
+                    self.actuator.make(node, changes)
                 }
+            });
+            let outcome = match made {
+                Ok(()) => self.made(*index, changes),
+                Err(message) => self.failed(node, message),
             };
             failed |= matches!(outcome, Outcome::Failed { .. });
             outcomes.push((*index, outcome));
         }
         outcomes
+    }
+
+    /// Tries, and tries again as often as the node says; the attempt is told whether it is a
+    /// further one.
+    fn attempts(
+        &self,
+        node: &Node,
+        attempt: impl Fn(bool) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut left = node.retry.map_or(0, |retry| retry.times);
+        let mut again = false;
+        loop {
+            match attempt(again) {
+                Err(_) if left > 0 && self.pause(node.retry.map_or(0, |retry| retry.delay)) => {}
+                result => return result,
+            }
+            left -= 1;
+            again = true;
+        }
+    }
+
+    /// Waits for so many milliseconds; false once the run is stopped.
+    fn pause(&self, delay: u64) -> bool {
+        let until = Instant::now() + Duration::from_millis(delay);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Makes what an attempt that failed half-way has left to do.
+    fn make_rest(&self, index: NodeIndex, changes: &[Change]) -> Result<(), String> {
+        let node = self.node(index);
+        if !matches!(node.work, Work::Resource(_)) {
+            return self.actuator.make(node, changes);
+        }
+        self.planner.host.forget();
+        let world = World::observed(self.planner.host);
+        let planned = self.planner.plan_nodes(&[index], &world, self.plan);
+        let Some(planned) = planned.into_iter().next() else { return Ok(()) };
+        let rest = planned.map_err(|error| explain(&error))?.changes;
+        let announced = |now: &Change| changes.iter().any(|planned| permits(planned, now));
+        if rest.iter().all(announced) {
+            self.actuator.make(node, &rest)
+        } else {
+            Err(String::from("after the failed attempt the host is not as it was planned any more"))
+        }
     }
 
     fn made(&self, index: NodeIndex, changes: &[Change]) -> Outcome {
@@ -447,8 +556,10 @@ impl Applier<'_> {
             });
         self.planner.store.prefetch(wanted.collect::<Vec<_>>())?;
         let results = self.actuator.make_wave(&wave, &|index| self.node(index));
+        self.planner.store.settle()?;
+        self.planner.host.forget();
         let ms = milliseconds(begun);
-        for (step, nodes) in wave.into_steps() {
+        for (step, nodes, settled) in wave.into_steps() {
             let outcomes = nodes
                 .into_iter()
                 .map(|(index, changes)| {
@@ -458,6 +569,7 @@ impl Applier<'_> {
                     };
                     (index, outcome)
                 })
+                .chain(settled)
                 .collect();
             self.finish(walk, step, outcomes, ms)?;
         }
@@ -477,11 +589,55 @@ impl Applier<'_> {
             let failed = matches!(outcome, Outcome::Failed { .. });
             let counts = matches!(outcome, Outcome::Failed { ignored: false, .. });
             let changed = matches!(outcome, Outcome::Changed(_));
-            walk.ended[node as usize] = Some(Ended { changed, failed, at });
+            let left_out = matches!(outcome, Outcome::Skipped { .. })
+                && !matches!(self.node(node).work, Work::Skipped(_));
+            let blocked = failed || left_out;
+            walk.ended[node as usize] = Some(Ended { changed, failed, blocked, at });
             walk.failed |= counts;
             self.output.send(&FromAgent::Done { node, outcome, ms })?;
         }
         Ok(())
+    }
+}
+
+/// Whether a change is the planned one, or what that leaves open.
+fn permits(planned: &Change, now: &Change) -> bool {
+    match (planned, now) {
+        (Change::Packages(planned), Change::Packages(now)) => {
+            planned == now || is_within(now, planned)
+        }
+        // A restart takes up what a reload would.
+        (
+            Change::Act(Act::React { unit, check, stop, reaction }),
+            Change::Act(Act::React { unit: unit_now, check: check_now, stop: stop_now, .. }),
+        ) if *reaction != Reaction::Reload => {
+            (unit, check, stop) == (unit_now, check_now, stop_now)
+        }
+        (
+            Change::Account {
+                before: Some(Account::User { entry: before, .. }),
+                after: Some(Account::User { entry: after, home, .. }),
+            },
+            Change::Account {
+                before: Some(Account::User { entry: before_now, .. }),
+                after: Some(Account::User { entry: after_now, home: home_now, .. }),
+            },
+        ) => {
+            home == home_now
+                && filled(before, before_now) == *before_now
+                && filled(after, after_now) == *after_now
+        }
+        _ => planned == now,
+    }
+}
+
+/// What the host chose, where the prediction could not know it.
+fn filled(planned: &UserEntry, now: &UserEntry) -> UserEntry {
+    UserEntry {
+        uid: planned.uid.or(now.uid),
+        group: planned.group.clone().or_else(|| now.group.clone()),
+        password_hash: planned.password_hash.clone().or_else(|| now.password_hash.clone()),
+        ..planned.clone()
     }
 }
 

@@ -82,6 +82,20 @@ impl Store {
         self.output.send(&FromAgent::Need(wanted))
     }
 
+    /// Takes in what was asked for and not used, so that orders behind it come through.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        let mut channel = self.channel();
+        while !channel.asked.is_empty() {
+            match channel.take_one() {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a content of any size.
     pub(super) fn write_to(&self, id: &ContentId, target: &mut dyn Write) -> io::Result<()> {
         if id.size <= SMALL {

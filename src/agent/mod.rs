@@ -66,6 +66,8 @@ pub fn serve(
     output: impl Write + Send + 'static,
     start: &Start,
 ) -> Result<(), AgentError> {
+    // Whatever is made here and says nothing else is readable, as after a login.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let output = Arc::new(Output::new(Box::new(output)));
     let host = Host::default();
     greet(&output)?;
@@ -74,7 +76,7 @@ pub fn serve(
     let (control, orders) = mpsc::channel();
     let reader_stop = Arc::clone(&stop);
     std::thread::spawn(move || {
-        listen(input, &pieces, &control);
+        listen(input, &pieces, &control, &reader_stop);
         reader_stop.store(true, Ordering::Relaxed);
     });
     if let Some(now) = start.now {
@@ -103,13 +105,23 @@ fn greet(output: &Output) -> Result<(), AgentError> {
     Ok(output.raw(&bytes)?)
 }
 
-/// Takes messages apart until the controller is gone or says `Stop`.
-fn listen(mut input: impl Read, pieces: &mpsc::SyncSender<Piece>, control: &mpsc::Sender<ToAgent>) {
+/// Takes messages apart until the controller is gone.
+fn listen(
+    mut input: impl Read,
+    pieces: &mpsc::SyncSender<Piece>,
+    control: &mpsc::Sender<ToAgent>,
+    stop: &AtomicBool,
+) {
     loop {
         let sent = match wire::read_frame(&mut input) {
             Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)).is_ok(),
             Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)).is_ok(),
-            Ok(ToAgent::Stop) | Err(_) => return,
+            // Contents of what is in hand are still taken in.
+            Ok(ToAgent::Stop) => {
+                stop.store(true, Ordering::Relaxed);
+                true
+            }
+            Err(_) => return,
             Ok(order) => control.send(order).is_ok(),
         };
         if !sent {
@@ -160,7 +172,9 @@ impl Session<'_> {
         };
         let plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
         self.output.send(&FromAgent::PlanDone)?;
-        let actuator = Actuator { host: self.host, store: self.store, login };
+        self.store.settle()?;
+        let mut ended = vec![None; graph.nodes.len()];
+        let actuator = Actuator { host: self.host, store: self.store, login, stop: self.stop };
         while let Ok(order) = orders.recv() {
             let ToAgent::Apply { play } = order else { continue };
             let applier = Applier {
@@ -170,7 +184,7 @@ impl Session<'_> {
                 output: self.output,
                 stop: self.stop,
             };
-            let failed = applier.apply_play(play)?;
+            let failed = applier.apply_play(play, &mut ended)?;
             self.output.send(&FromAgent::PlayDone { failed })?;
         }
         Ok(())

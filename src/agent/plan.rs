@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::contents::{SMALL, Store};
 use super::environment::environment_of;
 use super::steps::Steps;
-use crate::change::{self, Change, Content, Sides};
+use crate::change::{self, Account, Change, Content, HomeDirectory, Sides};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{
     Actor, Changed, Contents, Declared, PlanError, Planned, Planning, Watched, plan_reaction,
@@ -12,7 +12,12 @@ use crate::kind::{
 use crate::report::Verdict;
 use crate::resource::ResourceId;
 use crate::wire::{PlannedNode, ShownChange};
-use crate::world::{Host, Metadata, Probe, System, World};
+use crate::world::{
+    Entry, Host, Metadata, ObserveError, Probe, RemotePath, System, UserEntry, World,
+};
+
+/// Most bytes of differences that are shown of one node, and about as many travel in one message.
+const SHOWN: usize = 4 << 20;
 
 /// What was planned for one node.
 #[derive(Clone, Debug)]
@@ -22,6 +27,8 @@ pub(super) struct NodePlan {
     pub(super) changes: Vec<Change>,
     pub(super) depends_on: Vec<NodeIndex>,
     pub(super) assuming: Vec<NodeIndex>,
+    /// It failed, which is ignored.
+    pub(super) ignored: bool,
 }
 
 impl NodePlan {
@@ -32,7 +39,18 @@ impl NodePlan {
             changes: Vec::new(),
             depends_on: Vec::new(),
             assuming: Vec::new(),
+            ignored: false,
         }
+    }
+
+    /// What cannot be planned fails, unless that is ignored.
+    fn failed(node: &Node, error: &PlanError) -> Self {
+        let reason = explain(error);
+        if node.ignore_errors {
+            let reason = format!("failed, which is ignored: {reason}");
+            return Self { ignored: true, ..Self::settled(Verdict::Ok, reason) };
+        }
+        Self::settled(Verdict::Failed, reason)
     }
 
     /// Whether something is going to happen, or may.
@@ -73,33 +91,37 @@ impl Planner<'_> {
         let mut plan: Plan = vec![None; self.graph.nodes.len()];
         for level in self.steps.levels() {
             let mut planned = self.plan_level(level, &world, &plan, &by_id);
-            let shown = self.show(&world, &planned)?;
-            let mut again = Vec::new();
-            for (position, (index, node_plan, _)) in planned.iter().enumerate() {
-                if makes_planned_folder(node_plan, &world)? {
-                    again.push(position);
-                } else {
-                    self.lay_over(*index, node_plan, &world)?;
+            let mut shown = self.show(&world, &planned)?;
+            for (position, slot) in planned.iter_mut().enumerate() {
+                // What stands before it in the file and in this level counts for it too: two may
+                // make the same parent folder, or one may need what the other makes.
+                let (index, ms) = (slot.0, slot.2);
+                if makes_planned_folder(&slot.1, &world)? || slot.1.verdict == Verdict::Failed {
+                    let step = self.steps.step_of(self.graph.nodes[index as usize].step);
+                    let fresh = self.plan_step(step, &world, &plan, &by_id);
+                    if let Some((_, fresh)) = fresh.into_iter().find(|(fresh, _)| *fresh == index) {
+                        let one = [(index, fresh, ms)];
+                        shown.splice(position..=position, self.show(&world, &one)?);
+                        let [(_, fresh, _)] = one;
+                        slot.1 = fresh;
+                    }
                 }
-            }
-            // Two of a level may both make a parent folder: the later one finds it planned.
-            let mut shown = shown;
-            for position in again {
-                let (index, _, ms) = planned[position];
-                let step = self.steps.step_of(self.graph.nodes[index as usize].step);
-                let fresh = self.plan_step(step, &world, &plan, &by_id);
-                if let Some((_, node_plan)) = fresh.into_iter().find(|(fresh, _)| *fresh == index) {
-                    let one = [(index, node_plan, ms)];
-                    shown.splice(position..=position, self.show(&world, &one)?);
-                    let [(_, node_plan, _)] = one;
-                    self.lay_over(index, &node_plan, &world)?;
-                    planned[position].1 = node_plan;
-                }
+                self.lay_over(index, &slot.1, &world)?;
             }
             for (index, node_plan, _) in planned {
                 plan[index as usize] = Some(node_plan);
             }
-            tell(shown)?;
+            let mut batch = Vec::new();
+            let mut size = 0;
+            for node in shown {
+                size += node.changes.iter().map(|one| one.view.diff.len()).sum::<usize>();
+                batch.push(node);
+                if size > SHOWN {
+                    tell(std::mem::take(&mut batch))?;
+                    size = 0;
+                }
+            }
+            tell(batch)?;
         }
         Ok(plan)
     }
@@ -191,9 +213,10 @@ impl Planner<'_> {
                         assuming: indexes(&planned.assuming),
                         changes: planned.changes,
                         depends_on,
+                        ignored: false,
                     }
                 }
-                Err(error) => NodePlan::settled(Verdict::Failed, explain(&error)),
+                Err(error) => NodePlan::failed(&self.graph.nodes[index as usize], &error),
             };
             result.push((index, node_plan));
         }
@@ -231,24 +254,48 @@ impl Planner<'_> {
                 };
             }
         }
-        indexes.iter().map(|index| self.plan_node(*index, world, plan)).collect()
+        indexes
+            .iter()
+            .map(|index| {
+                let user = self.actor(&self.graph.nodes[*index as usize], world).user;
+                self.host.reading_as(&user, || self.plan_node(*index, world, plan))
+            })
+            .collect()
     }
 
-    fn planning<'w>(&'w self, node: &'w Node, world: &'w World<'w>) -> Planning<'w> {
+    /// Begins to plan a node in a world.
+    pub(super) fn planning<'w>(&'w self, node: &'w Node, world: &'w World<'w>) -> Planning<'w> {
         // The file may be about to come; whatever runs then finds it, or says what is missing.
         let environment =
             environment_of(node, self.host).unwrap_or_else(|_| node.environment.clone());
-        Planning::new(&node.id, self.actor(node), environment, world, self.store)
+        Planning::new(&node.id, self.actor(node, world), environment, world, self.store)
             .untrusted(self.untrusted)
     }
 
-    fn actor(&self, node: &Node) -> &Actor {
-        static NOBODY: std::sync::LazyLock<Actor> = std::sync::LazyLock::new(|| Actor {
+    /// The name of the user as whom a node acts.
+    fn acting_user(&self, node: &Node) -> String {
+        match &node.become_user {
+            Some(name) => name.clone(),
+            None => {
+                self.actors.get(&None).map_or_else(|| "root".into(), |actor| actor.user.clone())
+            }
+        }
+    }
+
+    /// As whom a node acts in a world, where the user may be one that is planned.
+    fn actor(&self, node: &Node, world: &World<'_>) -> Actor {
+        if let Some(name) = &node.become_user
+            && let Ok(predicted) = world.user(name)
+            && let Some(user) = predicted.value
+        {
+            let group = user.group.unwrap_or_else(|| name.clone());
+            return Actor { user: user.name, group, root: user.uid == Some(0) };
+        }
+        self.actors.get(&node.become_user).cloned().unwrap_or_else(|| Actor {
             user: String::from("root"),
             group: String::from("root"),
             root: true,
-        });
-        self.actors.get(&node.become_user).unwrap_or(&NOBODY)
+        })
     }
 
     fn plan_node(
@@ -267,7 +314,7 @@ impl Planner<'_> {
                     planning.needs_program_of(check)?;
                 }
             }
-            Work::Reaction { service, reload, restart } => {
+            Work::Reaction { service, declared, reload, restart } => {
                 let changed = |nodes: &[NodeIndex]| {
                     let verdicts =
                         || nodes.iter().filter_map(|index| plan[*index as usize].as_ref());
@@ -283,12 +330,12 @@ impl Planner<'_> {
                     reload: changed(reload),
                     restart: changed(restart),
                     unit_file: changed(&self.unit_files_of(*service)),
+                    late: reload.iter().chain(restart).any(|index| {
+                        index > service
+                            && plan[*index as usize].as_ref().is_some_and(NodePlan::pending)
+                    }),
                 };
-                let Work::Resource(Declared::Service(declared)) =
-                    &self.graph.nodes[*service as usize].work
-                else {
-                    return Ok(planning.finish());
-                };
+                let Declared::Service(declared) = declared else { return Ok(planning.finish()) };
                 if let Some(due) = plan_reaction(declared, &mut planning, watched)? {
                     if !due.certain {
                         let maybe = reload.iter().chain(restart).chain([service]).filter(|index| {
@@ -310,7 +357,7 @@ impl Planner<'_> {
     pub(super) fn unit_files_of(&self, service: NodeIndex) -> Vec<NodeIndex> {
         let node = &self.graph.nodes[service as usize];
         let Some(name) = node.id.as_str().strip_prefix("service:") else { return Vec::new() };
-        let file = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
+        let file = crate::world::systemd::full_name(name);
         let unit = format!("unit:{file}");
         let path = format!("file:/etc/systemd/system/{file}");
         self.graph
@@ -328,7 +375,9 @@ impl Planner<'_> {
             return Gate::Settled(NodePlan::settled(Verdict::Skipped, reason));
         }
         let failed = node.require.iter().find(|index| {
-            plan[**index as usize].as_ref().is_some_and(|plan| plan.verdict == Verdict::Failed)
+            plan[**index as usize]
+                .as_ref()
+                .is_some_and(|plan| plan.verdict == Verdict::Failed || plan.ignored)
         });
         if let Some(failed) = failed {
             let reason = format!("{} failed", self.graph.nodes[*failed as usize].id);
@@ -365,7 +414,7 @@ impl Planner<'_> {
         match self.guards(node, world) {
             Ok(None) => Gate::Open(waits),
             Ok(Some(reason)) => Gate::Settled(NodePlan::settled(Verdict::Ok, reason)),
-            Err(error) => Gate::Settled(NodePlan::settled(Verdict::Failed, explain(&error))),
+            Err(error) => Gate::Settled(NodePlan::failed(node, &error)),
         }
     }
 
@@ -377,7 +426,7 @@ impl Planner<'_> {
     ) -> Result<Option<String>, PlanError> {
         let run = |line: &str| -> Result<bool, PlanError> {
             let mut probe = Probe::new(["/bin/sh", "-c", line]);
-            probe.user = Some(self.actor(node).user.clone());
+            probe.user = Some(self.acting_user(node));
             probe.environment = environment_of(node, self.host)?;
             if let Some(timeout) = node.timeout {
                 probe.timeout = std::time::Duration::from_millis(timeout);
@@ -402,7 +451,15 @@ impl Planner<'_> {
     fn pending_before(&self, node: &Node, plan: &Plan) -> Vec<NodeIndex> {
         let mut seen = std::collections::HashSet::new();
         let mut stack: Vec<NodeIndex> = node.after.clone();
-        let mut pending = Vec::new();
+        // A play comes after all of the plays before it.
+        let mut pending: Vec<NodeIndex> = (0..)
+            .zip(plan)
+            .filter(|(index, plan): &(NodeIndex, _)| {
+                self.graph.nodes[*index as usize].play < node.play
+                    && plan.as_ref().is_some_and(NodePlan::pending)
+            })
+            .map(|(index, _)| index)
+            .collect();
         while let Some(index) = stack.pop() {
             if !seen.insert(index) {
                 continue;
@@ -428,15 +485,73 @@ impl Planner<'_> {
         world: &World<'_>,
     ) -> std::io::Result<()> {
         let node = &self.graph.nodes[index as usize];
+        if plan.verdict == Verdict::Depends {
+            world.doubt(&node.id);
+        }
         for one in &plan.changes {
             change::lay_over(one, &node.id, world)
                 .map_err(|error| std::io::Error::other(error.to_string()))?;
+            if let Change::Account {
+                before: None,
+                after: Some(Account::User { entry, home: HomeDirectory::Create, .. }),
+            } = one
+            {
+                // A skeleton that cannot be read shows when the user is made.
+                let _ = self.lay_skeleton(
+                    &RemotePath::from("/etc/skel"),
+                    &RemotePath::new(&entry.home),
+                    entry,
+                    &node.id,
+                    world,
+                );
+            }
         }
         if plan.pending()
             && let Work::Resource(declared) = &node.work
             && let Some(opaque) = declared.kind().opaque()
         {
             world.lay_opaque(&node.id, opaque);
+        }
+        Ok(())
+    }
+
+    /// Lays what useradd copies into a new home.
+    fn lay_skeleton(
+        &self,
+        from: &RemotePath,
+        to: &RemotePath,
+        user: &UserEntry,
+        by: &ResourceId,
+        world: &World<'_>,
+    ) -> Result<(), ObserveError> {
+        if !matches!(self.host.entry(from)?, Entry::Folder { .. }) {
+            return Ok(());
+        }
+        for source in self.host.list(from)? {
+            let Some(name) = source.as_path().file_name() else { continue };
+            let target = to.join(name);
+            let own = |metadata: Metadata| Metadata {
+                owner: user.name.clone(),
+                group: user.group.clone().unwrap_or_else(|| user.name.clone()),
+                mode: metadata.mode,
+            };
+            match self.host.entry(&source)? {
+                Entry::File { size, metadata } => {
+                    let content = self.store.keep(self.host.read(&source)?);
+                    let entry = Entry::File { size, metadata: own(metadata) };
+                    world.lay_entry(by, target, entry, Some(content));
+                }
+                Entry::Folder { metadata } => {
+                    let entry = Entry::Folder { metadata: own(metadata) };
+                    world.lay_entry(by, target.clone(), entry, None);
+                    self.lay_skeleton(&source, &target, user, by, world)?;
+                }
+                Entry::Link { target: link, metadata } => {
+                    let entry = Entry::Link { target: link, metadata: own(metadata) };
+                    world.lay_entry(by, target, entry, None);
+                }
+                Entry::Absent | Entry::Other { .. } => {}
+            }
         }
         Ok(())
     }
@@ -452,7 +567,7 @@ impl Planner<'_> {
                 let node = &self.graph.nodes[*index as usize];
                 plan.changes.iter().filter_map(move |one| match one {
                     Change::Content { after: Content::File(id), .. }
-                        if !self.hidden(node, one, &plan.changes) =>
+                        if !self.hidden(node, one, &plan.changes, Some(world)) =>
                     {
                         Some(*id)
                     }
@@ -476,7 +591,13 @@ impl Planner<'_> {
     }
 
     /// Whether a content may not be shown: it says so, or not everybody may read the file.
-    fn hidden(&self, node: &Node, change: &Change, changes: &[Change]) -> bool {
+    fn hidden(
+        &self,
+        node: &Node,
+        change: &Change,
+        changes: &[Change],
+        world: Option<&World<'_>>,
+    ) -> bool {
         if let Some(sensitive) = node.sensitive {
             return sensitive;
         }
@@ -487,12 +608,11 @@ impl Planner<'_> {
             _ => false,
         });
         planned
-            || self
-                .host
-                .entry(path)
-                .ok()
-                .and_then(|entry| entry.metadata().cloned())
-                .is_some_and(|metadata| private(&metadata))
+            || match world {
+                Some(world) => world.entry(path).map(|found| found.value),
+                None => self.host.entry(path),
+            }
+            .map_or(true, |entry| entry.metadata().is_some_and(private))
     }
 
     /// Changes as people read them.
@@ -503,11 +623,12 @@ impl Planner<'_> {
         world: Option<&World<'_>>,
     ) -> Vec<ShownChange> {
         let node = &self.graph.nodes[index as usize];
+        let mut room = SHOWN;
         changes
             .iter()
             .map(|one| {
                 let view = match one {
-                    Change::Content { .. } if self.hidden(node, one, changes) => {
+                    Change::Content { .. } if self.hidden(node, one, changes, world) => {
                         change::view(one, Sides::Hidden)
                     }
                     Change::Content { path, before, after } if self.diff => {
@@ -518,7 +639,11 @@ impl Planner<'_> {
                                 if planned {
                                     self.store.bytes(id).ok()
                                 } else {
-                                    self.host.read(path).ok().map(Into::into)
+                                    {
+                                        let user = self.acting_user(node);
+                                        let read = || self.host.read(path);
+                                        self.host.reading_as(&user, read).ok().map(Into::into)
+                                    }
                                 }
                             }
                             _ => None,
@@ -540,6 +665,9 @@ impl Planner<'_> {
                     }
                     _ => change::view(one, Sides::Omitted),
                 };
+                let view =
+                    if view.diff.len() > room { change::view(one, Sides::Omitted) } else { view };
+                room = room.saturating_sub(view.diff.len());
                 ShownChange { change: one.clone(), view }
             })
             .collect()

@@ -218,19 +218,24 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Where a check can read the candidate.
-    pub fn candidate(&self) -> PathBuf {
-        match &self.name {
-            Some(name) => self
-                .place
-                .path
-                .parent()
-                .map_or_else(PathBuf::new, |folder| folder.as_path().join(name)),
+    /// Gives it a name beside its place, where a check can read it: another user could not look at
+    /// this process's open files.
+    pub fn candidate(&mut self) -> io::Result<PathBuf> {
+        let name = match self.name.take() {
+            Some(name) => name,
             None => {
-                let process = rustix::process::getpid().as_raw_nonzero();
-                PathBuf::from(format!("/proc/{process}/fd/{}", self.file.as_raw_fd()))
+                let name = self.place.temporary_name();
+                let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                rustix::fs::linkat(CWD, file.as_str(), &self.place.folder, &name, follow)?;
+                name
             }
-        }
+        };
+        let folder = self.place.path.parent();
+        let path = folder.map_or_else(PathBuf::new, |folder| folder.as_path().join(&name));
+        // Making it visible renames it, letting go of it removes it.
+        self.name = Some(name);
+        Ok(path)
     }
 
     /// Where it is going to stand.
@@ -352,6 +357,8 @@ impl Backup {
             Some(name) => {
                 let place = &self.place;
                 rustix::fs::renameat(&place.folder, &name, &place.folder, &place.name)?;
+                // Of two names of one file, rename keeps both.
+                let _ = rustix::fs::unlinkat(&place.folder, &name, AtFlags::empty());
                 place.sync()
             }
             None => self.place.remove(),
@@ -434,8 +441,8 @@ mod tests {
         let own = rustix::fs::stat(&path).unwrap();
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o640)).unwrap();
         let place = Place::open(&remote(&path)).unwrap();
-        let staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
-        assert_eq!(std::fs::read(staged.candidate()).unwrap(), b"new");
+        let mut staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(staged.candidate().unwrap()).unwrap(), b"new");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         staged.sync().unwrap();
         Settled::sync_all(&[staged.commit().unwrap()]).unwrap();

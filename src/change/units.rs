@@ -57,6 +57,10 @@ pub fn apply(
         systemd.order(verb, &systemd.own_name(name)?)?;
     }
     if after.active && !before.active {
+        // Its file may have been changed without the manager being told.
+        if systemd.status(name)?.needs_daemon_reload {
+            reload_manager(None, runner)?;
+        }
         systemd.start(name, "start")?;
     }
     if after.masked && !before.masked {
@@ -417,7 +421,7 @@ mod tests {
             ),
         ];
         for (before, after, stop, commands, shown) in cases {
-            let script = Script::new(&[RUNS, RUNS]);
+            let script = Script::new(&[RUNS, RUNS, RUNS]);
             apply("a.service", &before, &after, stop, &script).unwrap();
             assert_eq!(script.ran(), commands);
             assert_eq!(render(&before, &after), shown);

@@ -86,6 +86,11 @@ pub(super) fn load(
     let LoadedInventory { project, sources, inventory, name } = loaded;
     let shown = PathBuf::from(project.shown(&path));
     let program = Program::load(&sources, &shown, &mut diagnostics);
+    let given = arguments.source.limit.as_deref();
+    if given.is_some_and(|limit| limit.trim_matches([' ', ',']).is_empty()) {
+        let message = "--limit is empty; leave it out to mean all hosts";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     let limit =
         arguments.source.limit.as_ref().map(|limit| {
             Pattern::limit(limit, &surroundings.directory, &sources, &mut diagnostics)

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
@@ -11,6 +10,9 @@ use crate::ssh::{self, bootstrap};
 use crate::wire::{
     self, FromAgent, Outcome, PlanOptions, PlannedNode, STOPPED, ToAgent, WireError,
 };
+
+/// Most bytes of facts that are believed.
+const FACTS_LIMIT: usize = 4 << 20;
 
 type Events = mpsc::UnboundedSender<Event>;
 
@@ -68,7 +70,6 @@ impl Host {
         run: &Run,
         host: HostRun,
         events: &Events,
-        _begun: Instant,
     ) -> Result<Self, HostError> {
         let stream = match &host.reach {
             Reach::Ssh(request) => {
@@ -96,6 +97,13 @@ impl Host {
         if hello.build != wire::BUILD {
             let message = "converge and converge-agent are not of the same build; build both anew \
                            with `cargo build`";
+            return Err(HostError::new(Status::Unreachable, message));
+        }
+        let readable = hello.facts.json.len() <= FACTS_LIMIT
+            && serde_json::from_str::<serde_json::Value>(&hello.facts.json)
+                .is_ok_and(|facts| facts.is_object());
+        if !readable {
+            let message = "the host's facts cannot be read";
             return Err(HostError::new(Status::Unreachable, message));
         }
         Ok(Self {
@@ -164,6 +172,9 @@ impl Host {
                 self.failed(String::from("the agent names a resource that was not declared"))
             );
         };
+        if self.resources.get(node.node as usize).is_some_and(Option::is_some) {
+            return Err(self.failed(String::from("the agent plans a resource twice")));
+        }
         let names = |indexes: &[NodeIndex]| -> Vec<String> {
             indexes
                 .iter()
@@ -202,7 +213,10 @@ impl Host {
         events: &Events,
         mut interrupt: watch::Receiver<bool>,
     ) -> Result<(), HostError> {
-        if !self.busy.get(play as usize).copied().unwrap_or(false) {
+        let busy = self.busy.get(play as usize).copied().unwrap_or(false);
+        // What an earlier play changed may concern what was as declared here.
+        let concerned = self.applied && self.graph.nodes.iter().any(|node| node.play == play);
+        if !busy && !concerned {
             return Ok(());
         }
         self.applied = true;
@@ -296,6 +310,22 @@ impl Host {
         let summary = self.summary();
         let changed = summary.change > 0 || (dry_run && summary.depends > 0);
         (if changed { Status::Changed } else { Status::Ok }, summary)
+    }
+
+    /// Leaves out what plays from this one on were planned to do.
+    pub(super) fn leave_out(&mut self, from: u32, because: &str, events: &Events) {
+        for (node, resource) in self.graph.nodes.iter().zip(&mut self.resources) {
+            let Some(resource) = resource.as_mut().filter(|_| node.play >= from) else { continue };
+            if matches!(resource.verdict, Verdict::Change | Verdict::Depends) {
+                resource.verdict = Verdict::Skipped;
+                because.clone_into(&mut resource.because);
+                resource.changes.clear();
+                resource.depends_on.clear();
+                resource.assuming.clear();
+                let host = self.name.clone();
+                let _ = events.send(Event::Done { host, resource: resource.clone() });
+            }
+        }
     }
 
     /// Where a stopped run ended on this host, if it left something out.

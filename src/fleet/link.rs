@@ -18,6 +18,8 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(30);
 /// block the other.
 pub(super) struct Link {
     reader: Reader,
+    /// What has come of the next messages.
+    received: Vec<u8>,
     orders: mpsc::UnboundedSender<Order>,
     stream: Ending,
 }
@@ -57,7 +59,7 @@ impl Link {
         let (orders, incoming) = mpsc::unbounded_channel();
         tokio::spawn(write(stream.writer, incoming, contents));
         let ending = Ending { control: stream.control, stderr: stream.stderr };
-        let mut link = Self { reader: stream.reader, orders, stream: ending };
+        let mut link = Self { reader: stream.reader, received: Vec::new(), orders, stream: ending };
         let first = tokio::time::timeout(HELLO_PATIENCE, link.receive()).await;
         let first = first.map_err(|_| {
             let message = "the agent does not answer";
@@ -91,25 +93,25 @@ impl Link {
         }
     }
 
+    /// The next message; a call that is cancelled loses nothing.
     async fn receive(&mut self) -> Result<FromAgent, WireError> {
-        let mut prefix = [0; 4];
-        if let Err(error) = self.reader.read_exact(&mut prefix).await {
-            return Err(if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                WireError::Closed
-            } else {
-                WireError::Broken(error)
-            });
+        loop {
+            if let Some(prefix) = self.received.first_chunk::<4>() {
+                let length = u32::from_le_bytes(*prefix) as usize;
+                if length > FRAME_LIMIT {
+                    return Err(WireError::TooLong(length));
+                }
+                if let Some(frame) = self.received.get(4..4 + length) {
+                    let message = wire::decode(frame);
+                    self.received.drain(..4 + length);
+                    return message;
+                }
+            }
+            self.received.reserve(16 << 10);
+            if self.reader.read_buf(&mut self.received).await? == 0 {
+                return Err(WireError::Closed);
+            }
         }
-        let length = u32::from_le_bytes(prefix) as usize;
-        if length > FRAME_LIMIT {
-            return Err(WireError::TooLong(length));
-        }
-        let mut frame = Vec::new();
-        (&mut self.reader).take(length as u64).read_to_end(&mut frame).await?;
-        if frame.len() < length {
-            return Err(WireError::Closed);
-        }
-        wire::decode(&frame)
     }
 
     /// What the agent's program said on standard error, for error messages.

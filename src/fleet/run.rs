@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -9,7 +8,7 @@ use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Phase, Status};
 use crate::ssh::{AgentProgram, Client, Destination, Privilege, Request};
-use crate::wire::PlanOptions;
+use crate::wire::{PlanOptions, STOPPED};
 
 /// How a host is reached.
 #[derive(Clone, Debug)]
@@ -83,7 +82,7 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
     let run = Arc::new(run);
     let mut ended = Ended::default();
     let hosts = connect(&run, &events, &mut ended, interrupt.clone()).await;
-    let Some(hosts) = compile(&run, hosts, &events, &mut ended).await else {
+    let Some(hosts) = compile(&run, hosts).await else {
         ended.refused = true;
         return ended;
     };
@@ -91,7 +90,11 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
     if !run.dry_run {
         for play in 0..run.any_errors_fatal.len() {
             let fatal = play > 0 && run.any_errors_fatal[play - 1];
-            if *interrupt.borrow() || (fatal && ended.failed) {
+            let stopped = *interrupt.borrow();
+            if stopped || (fatal && ended.failed) {
+                let because = if stopped { STOPPED } else { "a host failed in an earlier play" };
+                let from = u32::try_from(play).unwrap_or(u32::MAX);
+                hosts.iter_mut().for_each(|host| host.leave_out(from, because, &events));
                 break;
             }
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
@@ -150,9 +153,8 @@ async fn connect(
             let name = host.name.clone();
             let phase = Event::HostPhase { host: name.clone(), phase: Phase::Connecting };
             let _ = events.send(phase);
-            let begun = Instant::now();
             let connected = tokio::select! {
-                connected = Host::connect(&run, host, &events, begun) => connected,
+                connected = Host::connect(&run, host, &events) => connected,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
             (name, connected)
@@ -163,12 +165,7 @@ async fn connect(
 }
 
 /// Compiles for all hosts before any of them plans; none if the input is refused.
-async fn compile(
-    run: &Arc<Run>,
-    hosts: Vec<Host>,
-    events: &Events,
-    ended: &mut Ended,
-) -> Option<Vec<Host>> {
+async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let permits = Arc::new(Semaphore::new(workers));
     let compiled = for_each(run, hosts, |mut host| {
@@ -179,6 +176,7 @@ async fn compile(
             let facts = host.facts().to_owned();
             let graph = tokio::task::spawn_blocking(move || (run.compile)(&name, &facts)).await;
             match graph {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Ok(Ok(graph)) => {
                     host.declare(graph);
                     Some(host)
@@ -188,7 +186,6 @@ async fn compile(
         }
     })
     .await;
-    let _ = (events, ended);
     compiled.into_iter().collect()
 }
 
@@ -207,6 +204,9 @@ async fn plan(
                 result = host.plan(&run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
+            if result.is_err() && !run.dry_run {
+                host.leave_out(0, "not everything could be planned", &events);
+            }
             (name, result.map(|()| host))
         }
     })

@@ -8,7 +8,7 @@ use super::hazard::Hazards;
 use super::types::{Graph, Node, Work};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::kind::{Claim, Footprint};
-use crate::lang::{Declaration, Names, Reference, Skipped};
+use crate::lang::{Common, Declaration, Names, Reference, Skipped};
 use crate::resource::ResourceId;
 
 /// One play's declarations for a host.
@@ -66,7 +66,9 @@ impl<'a> PlayGraph<'a> {
         for (index, declaration) in declarations.iter().enumerate() {
             placed.push((index, Item::Declared(index)));
             let common = &declaration.common;
-            if declaration.skipped.is_none()
+            // Tags leave out a service's state, not that it takes up what they selected.
+            if matches!(declaration.skipped, None | Some(Skipped::Tags))
+                && declaration.declared.is_some()
                 && !(common.watch.is_empty() && common.restart_on.is_empty())
             {
                 let watched = common.watch.iter().chain(&common.restart_on);
@@ -159,6 +161,11 @@ impl<'a> PlayGraph<'a> {
     fn report_cycles(&self, diagnostics: &mut Diagnostics) -> bool {
         let mut found = false;
         for component in tarjan_scc(&self.graph) {
+            if let [one] = component[..]
+                && self.graph.find_edge(one, one).is_none()
+            {
+                continue;
+            }
             let mut edges: Vec<_> = self
                 .graph
                 .edge_references()
@@ -271,11 +278,16 @@ impl<'a> PlayGraph<'a> {
     fn transaction(&self, item: Item) -> Option<String> {
         let Item::Declared(index) = item else { return None };
         let declaration = &self.declarations[index];
-        if declaration.skipped.is_some() {
+        let common = &declaration.common;
+        // What a guard decides cannot wait for others.
+        if declaration.skipped.is_some() || has_guards(common) {
             return None;
         }
         let key = declaration.declared.as_ref()?.kind().transaction()?;
-        Some(format!("{key} {:?}", declaration.common.become_user))
+        Some(format!(
+            "{key} {:?} {:?} {:?} {:?}",
+            common.become_user, common.environment, common.environment_file, common.timeout
+        ))
     }
 
     /// None for what is left out: it touches nothing.
@@ -298,6 +310,9 @@ impl<'a> PlayGraph<'a> {
                 let common = &declaration.common;
                 if let Some(file) = &common.environment_file {
                     footprint.reads.push(Claim::Path(file.clone()));
+                }
+                if has_guards(common) {
+                    footprint.reads.push(Claim::World); // a guard looks at anything
                 }
                 if let Some(user) = &common.become_user {
                     footprint.reads.push(Claim::User(user.clone()));
@@ -334,10 +349,14 @@ impl<'a> PlayGraph<'a> {
         let (work, require, onchanges, onfail) = match item {
             Item::Reaction(_) => {
                 let service = rank[&Item::Declared(index)];
-                let work = Work::Reaction {
-                    service,
-                    reload: ranks(&common.watch),
-                    restart: ranks(&common.restart_on),
+                let work = match &declaration.declared {
+                    Some(declared) => Work::Reaction {
+                        service,
+                        declared: declared.clone(),
+                        reload: ranks(&common.watch),
+                        restart: ranks(&common.restart_on),
+                    },
+                    None => Work::Skipped(String::from("facts are not known yet")),
                 };
                 (work, vec![service], None, None)
             }
@@ -394,6 +413,10 @@ impl<'a> PlayGraph<'a> {
             }
         }
     }
+}
+
+fn has_guards(common: &Common) -> bool {
+    !common.unless.is_empty() || !common.onlyif.is_empty()
 }
 
 fn number(index: usize) -> u32 {

@@ -69,6 +69,8 @@ pub enum Work {
     Reaction {
         /// The node of the service.
         service: NodeIndex,
+        /// What is declared of it, also where its own state is left out.
+        declared: Declared,
         /// A reload is due if one of those changed.
         reload: Vec<NodeIndex>,
         /// A restart is due if one of those changed.

@@ -82,7 +82,7 @@ pub struct Planning<'a> {
     /// The resource.
     pub id: &'a ResourceId,
     /// As whom.
-    pub actor: &'a Actor,
+    pub actor: Actor,
     /// Environment for whatever it runs.
     pub environment: Vec<(String, String)>,
     world: &'a World<'a>,
@@ -114,7 +114,7 @@ impl<'a> Planning<'a> {
     /// Begins to plan a resource in a world.
     pub fn new(
         id: &'a ResourceId,
-        actor: &'a Actor,
+        actor: Actor,
         environment: Vec<(String, String)>,
         world: &'a World<'a>,
         contents: &'a dyn Contents,
@@ -301,6 +301,10 @@ impl<'a> Planning<'a> {
         } else {
             self.assuming.extend(predicted.tainted_by);
         }
+        // What may come out otherwise decides what is built on it.
+        if let Some(by) = predicted.by.filter(|by| self.world.is_doubtful(by)) {
+            self.depends_on.insert(by);
+        }
         predicted.value
     }
 
@@ -465,7 +469,7 @@ impl<'a> Planning<'a> {
         let wanted_owner = ownership.owner.as_deref();
         let wanted_group = ownership.group.as_deref();
         self.check_principals(wanted_owner, wanted_group)?;
-        let actor = self.actor;
+        let actor = self.actor.clone();
         let after = match current {
             Some(current) => Metadata {
                 owner: wanted_owner.unwrap_or(&current.owner).to_owned(),

@@ -133,9 +133,6 @@ impl Kind for Service {
                     .help("stop it with `state: stopped`, or remove that file"));
             }
         }
-        if after.active && !before.active && entry.needs_daemon_reload {
-            planning.push(Change::Act(Act::ReloadManager { user: None }));
-        }
         planning.push(Change::Unit { name: entry.name, before, after, stop: self.stop() });
         Ok(())
     }
@@ -301,6 +298,8 @@ pub enum Changed {
 /// that finished, else one that is planned, else one that may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
+    /// Whether some of it comes after the service's own state.
+    pub late: bool,
     /// What it is to reload for.
     pub reload: Changed,
     /// What it is to restart for.
@@ -348,7 +347,7 @@ pub fn plan_reaction(
     watched: Watched,
 ) -> Result<Option<DueReaction>, PlanError> {
     service.check()?;
-    if watched == (Watched { reload: Changed::No, restart: Changed::No, unit_file: Changed::No }) {
+    if [watched.reload, watched.restart, watched.unit_file] == [Changed::No; 3] {
         return Ok(None);
     }
     let Some(mut entry) = service.observe(planning)? else { return Ok(None) };
@@ -360,7 +359,7 @@ pub fn plan_reaction(
         && !unit_files(&name).any(|path| planning.world().planned_content(&path).is_some());
     if may_come {
         entry.can_reload = true; // as far as anybody knows
-    } else if !entry.active || !now.active {
+    } else if !entry.active || (!now.active && !watched.late) {
         // A stopped service never reacts, and one that is started takes up everything by that.
         return Ok(None);
     }
@@ -428,7 +427,7 @@ mod tests {
                 started_at: Some(100),
                 ..UnitEntry::unknown("nginx.service")
             };
-            let watched = Watched { reload, restart, unit_file };
+            let watched = Watched { late: false, reload, restart, unit_file };
             assert_eq!(due(&entry, watched), expected, "{watched:?}");
         }
     }

@@ -558,7 +558,9 @@ impl Object for Root {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.visible_names().into_iter().map(Value::from).collect())
+        // `hostvars` has every host's variables, and so would have itself in itself.
+        let names = self.0.visible_names().into_iter().filter(|name| name != "hostvars");
+        Enumerator::Values(names.map(Value::from).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern};
 use crate::lang::yaml::Node;
 use crate::lang::{
     CompileOptions, ContentStore, Evaluated, Facts, HostVariables, Layer, Play, Program, Scope,
-    TemplateValue, Templates, asks_for_facts, value_of,
+    Skipped, TemplateValue, Templates, asks_for_facts, value_of,
 };
 
 /// A state file and an inventory brought together: what is declared for which host.
@@ -149,9 +149,8 @@ impl Compilation {
         self.hosts
             .iter()
             .map(|host| {
-                let (plays, asks) = asks_for_facts(|| {
-                    self.declarations(host, &Facts::Unknown, diagnostics)
-                });
+                let (plays, asks) =
+                    asks_for_facts(|| self.declarations(host, &Facts::Unknown, diagnostics));
                 // Cycles do not depend on facts.
                 let graph = graph::build(&plays, &self.sources, diagnostics);
                 if !asks {
@@ -178,6 +177,18 @@ impl Compilation {
             return graph;
         }
         let plays = self.declarations(host, &Facts::Known(facts), diagnostics);
+        for declaration in plays.iter().flat_map(|play| &play.declarations) {
+            let undecided = declaration.skipped == Some(Skipped::Undecided)
+                || (declaration.skipped.is_none() && declaration.declared.is_none());
+            if undecided && !diagnostics.has_errors() {
+                let message = format!("{} needs facts of another host", declaration.id);
+                diagnostics.push(
+                    Diagnostic::error("unsupported", message)
+                        .at(declaration.span, "")
+                        .help("facts of other hosts (`hostvars[…].facts`) are not supported yet"),
+                );
+            }
+        }
         Arc::new(graph::build(&plays, &self.sources, diagnostics))
     }
 
@@ -315,7 +326,7 @@ fn pattern(hosts: &Node, scope: &Scope) -> Result<Pattern, Box<Diagnostic>> {
             }
         }
     }
-    pattern.ok_or_else(|| {
+    pattern.filter(|pattern| !pattern.is_empty()).ok_or_else(|| {
         Box::new(Diagnostic::error("no-hosts", "`hosts` names no hosts").at(hosts.span, ""))
     })
 }

@@ -1,6 +1,8 @@
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -32,7 +34,24 @@ struct Accounts {
     group_names: HashMap<u32, String>,
 }
 
+thread_local! {
+    /// As whom this thread looks at files; none for the agent's own user.
+    static READER: RefCell<Option<Identity>> = const { RefCell::new(None) };
+}
+
 impl Host {
+    /// Lets this thread look at files with a user's rights, so that root does not read for a user
+    /// what that user may not.
+    pub fn reading_as<T>(&self, user: &str, look: impl FnOnce() -> T) -> T {
+        let own = rustix::process::geteuid().as_raw();
+        // A user that is yet to come owns nothing.
+        let reader = self.identity(user).ok().filter(|identity| own == 0 && identity.uid != own);
+        let before = READER.replace(reader);
+        let result = look();
+        READER.set(before);
+        result
+    }
+
     /// Forgets what was read; to be called whenever something may have changed that is kept.
     pub fn forget(&self) {
         *self.memory() = Memory::default();
@@ -131,6 +150,34 @@ impl Host {
         process::run(&job, &own_numbers())
     }
 
+    /// The addresses of `HOST:PORT`. Names are asked for with getent: this program is linked
+    /// statically, and the name service of the host's C library cannot be loaded into it.
+    pub fn addresses(&self, authority: &str) -> Result<Vec<SocketAddr>, ObserveError> {
+        if let Ok(address) = authority.parse() {
+            return Ok(vec![address]);
+        }
+        let fail = |error| ObserveError::new(format!("looking up {authority}"), error);
+        let (name, port) = authority
+            .rsplit_once(':')
+            .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)))
+            .ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
+        let answer = self.getent("ahosts", name).map_err(fail)?;
+        let mut addresses: Vec<SocketAddr> = answer
+            .output
+            .lines()
+            .filter_map(|line| line.split_whitespace().next()?.parse::<IpAddr>().ok())
+            .map(|address| SocketAddr::new(address, port))
+            .collect();
+        addresses.dedup();
+        if addresses.is_empty() && name == "localhost" {
+            addresses.push(SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+        if addresses.is_empty() {
+            return Err(fail(io::Error::new(io::ErrorKind::NotFound, "there is no such name")));
+        }
+        Ok(addresses)
+    }
+
     /// The number of a user, by name or as a number.
     pub fn user_number(&self, name: &str) -> Result<u32, ObserveError> {
         match name.parse() {
@@ -211,10 +258,18 @@ fn own_numbers() -> Identity {
     }
 }
 
+/// Looks at a file as whom this thread reads.
+fn as_reader<T>(look: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match READER.with_borrow(Clone::clone) {
+        None => look(),
+        Some(identity) => process::acting_as(&identity, look)?,
+    }
+}
+
 impl System for Host {
     fn entry(&self, path: &RemotePath) -> Result<Entry, ObserveError> {
         let doing = || format!("looking at {path}");
-        let found = match fs::symlink_metadata(path.as_path()) {
+        let found = match as_reader(|| fs::symlink_metadata(path.as_path())) {
             Ok(found) => found,
             Err(error) => {
                 return match error.raw_os_error() {
@@ -234,8 +289,8 @@ impl System for Host {
             return Ok(Entry::File { size: found.len(), metadata });
         }
         if kind.is_symlink() {
-            let target =
-                fs::read_link(path.as_path()).map_err(|error| ObserveError::new(doing(), error))?;
+            let target = as_reader(|| fs::read_link(path.as_path()))
+                .map_err(|error| ObserveError::new(doing(), error))?;
             return Ok(Entry::Link { target: RemotePath::new(target), metadata });
         }
         if kind.is_dir() {
@@ -250,7 +305,7 @@ impl System for Host {
     fn read(&self, path: &RemotePath) -> Result<Vec<u8>, ObserveError> {
         let doing = || format!("reading {path}");
         let fail = |error| ObserveError::new(doing(), error);
-        let file = open_regular(path).map_err(fail)?;
+        let file = as_reader(|| open_regular(path)).map_err(fail)?;
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(file, EDIT_LIMIT + 1), &mut bytes)
             .map_err(fail)?;
@@ -263,7 +318,7 @@ impl System for Host {
 
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError> {
         let fail = |error| ObserveError::new(format!("reading {path}"), error);
-        let mut file = open_regular(path).map_err(fail)?;
+        let mut file = as_reader(|| open_regular(path)).map_err(fail)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 64 << 10];
         let mut size = 0;
@@ -281,7 +336,7 @@ impl System for Host {
     fn list(&self, path: &RemotePath) -> Result<Vec<RemotePath>, ObserveError> {
         let fail = |error| ObserveError::new(format!("listing {path}"), error);
         let mut names = Vec::new();
-        for entry in fs::read_dir(path.as_path()).map_err(fail)? {
+        for entry in as_reader(|| fs::read_dir(path.as_path())).map_err(fail)? {
             names.push(RemotePath::new(entry.map_err(fail)?.path()));
         }
         names.sort();

@@ -1,6 +1,7 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::systemd::template_of;
 use super::{
     ContentId, Entry, GroupEntry, ObserveError, PackageEntry, RemotePath, System, UnitEntry,
     UserEntry,
@@ -25,6 +26,8 @@ struct Overlay {
     packages: BTreeMap<String, Laid<Option<PackageEntry>>>,
     units: BTreeMap<String, Laid<UnitEntry>>,
     opaque: Vec<Laid<Opaque>>,
+    /// Resources whose changes only may happen: what they lay is not sure.
+    undecided: HashSet<ResourceId>,
 }
 
 struct Laid<T> {
@@ -170,8 +173,19 @@ impl<'a> World<'a> {
                 }
             } else {
                 let taints = overlay.taints(0, Opaque::touches_units);
+                let template = template_of(name)
+                    .and_then(|template| overlay.units.get(&template))
+                    .filter(|laid| laid.value.exists)
+                    .map(|laid| laid.by.clone());
                 drop(overlay);
-                Predicted { value: observed()?, by: None, tainted_by: taints }
+                let mut value = observed()?;
+                // An instance comes with its template.
+                let comes = value.as_ref().is_none_or(|unit| !unit.exists);
+                let by = template.filter(|_| comes);
+                if by.is_some() {
+                    value = Some(UnitEntry { exists: true, ..UnitEntry::unknown(name) });
+                }
+                Predicted { value, by, tainted_by: taints }
             }
         };
         Ok(predicted.map(|entry| entry.unwrap_or_else(|| UnitEntry::unknown(name))))
@@ -210,6 +224,16 @@ impl<'a> World<'a> {
     /// Pending changes that may touch anything; guards and commands wait for them.
     pub fn opaque(&self) -> Vec<ResourceId> {
         self.read().taints(0, |_| true)
+    }
+
+    /// Says that what a resource lays over the world may also not happen, or come out otherwise.
+    pub fn doubt(&self, by: &ResourceId) {
+        self.write().undecided.insert(by.clone());
+    }
+
+    /// Whether what a resource has laid over the world is not sure.
+    pub fn is_doubtful(&self, by: &ResourceId) -> bool {
+        self.read().undecided.contains(by)
     }
 
     /// Lays a path over the observed world.

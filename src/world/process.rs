@@ -132,7 +132,7 @@ fn wait(mut child: Child, job: &Job) -> io::Result<Answer> {
             let _ = pipe.write_all(&bytes);
         });
     }
-    let ended = wait_for_end(&child, job.timeout.map(|timeout| Instant::now() + timeout));
+    let ended = wait_for_end(&mut child, job.timeout.map(|timeout| Instant::now() + timeout));
     if !matches!(ended, Ok(true)) {
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
@@ -160,7 +160,7 @@ type Kept = Arc<Mutex<Vec<u8>>>;
 
 fn taken(kept: Kept) -> String {
     let kept = kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    String::from_utf8_lossy(&kept).into_owned()
+    String::from_utf8_lossy(&kept[kept.len().saturating_sub(OUTPUT_LIMIT)..]).into_owned()
 }
 
 fn collect(mut pipe: impl Read + Send + 'static, end: mpsc::Sender<()>) -> Kept {
@@ -179,16 +179,22 @@ fn collect(mut pipe: impl Read + Send + 'static, end: mpsc::Sender<()>) -> Kept 
 
 fn append(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.extend_from_slice(bytes);
-    if kept.len() > OUTPUT_LIMIT {
+    if kept.len() > 2 * OUTPUT_LIMIT {
         kept.drain(..kept.len() - OUTPUT_LIMIT);
     }
 }
 
 /// Whether a program ends before the deadline.
-fn wait_for_end(child: &Child, deadline: Option<Instant>) -> io::Result<bool> {
+fn wait_for_end(child: &mut Child, deadline: Option<Instant>) -> io::Result<bool> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let handle = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // Older kernels (before 5.3), and sandboxes that do not know the call.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+            return poll_for_end(child, deadline);
+        }
+        other => other?,
+    };
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let bound = left.map(|left| Timespec {
@@ -202,6 +208,18 @@ fn wait_for_end(child: &Child, deadline: Option<Instant>) -> io::Result<bool> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+fn poll_for_end(child: &mut Child, deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -2,6 +2,13 @@
 
 use super::{Answer, RemotePath, UnitEntry};
 
+/// The template of an instance: `shop@.service` of `shop@1.service` (systemd.unit(5)).
+pub fn template_of(name: &str) -> Option<String> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let (stem, instance) = stem.split_once('@')?;
+    (!instance.is_empty()).then(|| format!("{stem}@.{suffix}"))
+}
+
 /// The properties that an observation of a unit is made from (systemd.unit(5), D-Bus API).
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,CanReload,NeedDaemonReload,\
 ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic,MainPID";

@@ -314,8 +314,10 @@ mod tests {
         let user = String::from("root");
         let actor = Actor { group: user.clone(), user, root: true };
         let world = World::observed(system);
-        let mut plannings: Vec<Planning<'_>> =
-            ids.iter().map(|id| Planning::new(id, &actor, Vec::new(), &world, &Nothing)).collect();
+        let mut plannings: Vec<Planning<'_>> = ids
+            .iter()
+            .map(|id| Planning::new(id, actor.clone(), Vec::new(), &world, &Nothing))
+            .collect();
         let references: Vec<&Package> = packages.iter().collect();
         if let Err(errors) = plan_transaction(&references, &mut plannings) {
             let text =
