@@ -297,6 +297,10 @@ impl Applier<'_> {
         if changes.is_empty() || changes == plan.changes {
             return None;
         }
+        // Announced as "acts only if something fails": what it would do depends on what failed.
+        if self.node(index).onfail.is_some() {
+            return None;
+        }
         if plan.verdict == Verdict::Depends && self.announced(index, plan, changes) {
             return None;
         }
