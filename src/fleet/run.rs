@@ -9,7 +9,7 @@ use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Phase, Status};
 use crate::ssh::{AgentProgram, Client, Destination, Privilege, Request};
-use crate::wire::PlanOptions;
+use crate::wire::{PlanOptions, STOPPED};
 
 /// How a host is reached.
 #[derive(Clone, Debug)]
@@ -95,6 +95,11 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
                 break;
             }
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
+        }
+        let because =
+            if *interrupt.borrow() { STOPPED } else { "a host failed in an earlier play" };
+        for host in &mut hosts {
+            host.leave_rest(because, &events);
         }
     }
     for host in hosts {
@@ -203,10 +208,15 @@ async fn plan(
         let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
         async move {
             let name = host.name().to_owned();
-            let result = tokio::select! {
+            let mut result = tokio::select! {
                 result = host.plan(&run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
+            if let Err(error) = &mut result
+                && !run.dry_run
+            {
+                error.summary = host.leave_rest("the host was not planned to its end", &events);
+            }
             (name, result.map(|()| host))
         }
     })
