@@ -276,6 +276,17 @@ fn plays_follow_each_other_and_stop_after_a_failure() {
     hosts.sh("a", "[ -e /srv/one ] && [ ! -e /srv/two ]");
     hosts.sh("b", "[ ! -e /srv/one ] && [ ! -e /srv/two ]");
     assert_eq!(report.hosts["b"].status, "failed");
+    for (host, one, two) in [("a", "change", "skipped"), ("b", "skipped", "skipped")] {
+        let verdict = |id: &str| {
+            let mut found = report.hosts[host].resources.iter().filter(|one| one.id == id);
+            found.next().unwrap().verdict.clone()
+        };
+        assert_eq!(
+            (verdict("file:/srv/one"), verdict("file:/srv/two")),
+            (one.into(), two.into()),
+            "{report}"
+        );
+    }
 
     // Facts of one host are known to the play of another.
     let text = "- hosts: a\n  states:\n  - file: /srv/fact\n    content: \"{{ facts.hostname }} {{ facts.os.id }}\\n\"\n";

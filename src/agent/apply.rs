@@ -343,8 +343,11 @@ impl Applier<'_> {
         if changes.iter().all(|now| !is_change(now) || planned(now)) {
             return None;
         }
-        let open = plan.verdict == Verdict::Depends || self.node(index).onfail.is_some();
-        if open && self.announced(index, plan, changes) {
+        // Announced as "acts only if something fails": what it would do depends on what failed.
+        if self.node(index).onfail.is_some() {
+            return None;
+        }
+        if plan.verdict == Verdict::Depends && self.announced(index, plan, changes) {
             return None;
         }
         let shown = |changes: &[Change]| {

@@ -3,7 +3,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,6 +22,15 @@ pub struct Numbers {
     pub gid: u32,
     /// The lower twelve bits.
     pub mode: u32,
+}
+
+/// What stands under a temporary name.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// What is to come.
+    New,
+    /// What stood there before.
+    Old,
 }
 
 /// A name in a folder that is held open, so that nobody can swap the folder in between.
@@ -80,13 +88,33 @@ impl Place {
         }
     }
 
-    fn temporary_name(&self) -> OsString {
-        let random = RandomState::new().hash_one(self.path.as_bytes());
+    /// A name beside the place. It is the same each time, so that what a run that was killed has left under it is
+    /// in the way of the next one, which replaces it.
+    fn temporary_name(&self, purpose: Purpose) -> OsString {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.path.as_bytes());
+        hasher.update(&[0, purpose as u8]);
+        let hash = hasher.finalize().to_hex();
         let mut name = b".".to_vec();
         let stem = self.name.as_bytes();
         name.extend_from_slice(&stem[..stem.len().min(200)]);
-        name.extend_from_slice(format!(".converge-{random:016x}").as_bytes());
+        name.extend_from_slice(format!(".converge-{}", &hash[..16]).as_bytes());
         OsString::from_vec(name)
+    }
+
+    /// Makes something under a temporary name, in place of what an earlier run has left there.
+    fn make_anew<T>(
+        &self,
+        name: &OsStr,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        match make() {
+            Err(rustix::io::Errno::EXIST) => {
+                rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?;
+                Ok(make()?)
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Syncs the folder, so that names in it outlive a power loss.
@@ -121,8 +149,8 @@ impl Place {
                 .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
                 .map(|stat| (stat.st_uid, stat.st_gid)),
         };
-        let temporary = self.temporary_name();
-        rustix::fs::symlinkat(target, &self.folder, &temporary)?;
+        let temporary = self.temporary_name(Purpose::New);
+        self.make_anew(&temporary, || rustix::fs::symlinkat(target, &self.folder, &temporary))?;
         let result = self.own_link(&temporary, owner).and_then(|()| {
             rustix::fs::renameat(&self.folder, &temporary, &self.folder, &self.name)
                 .map_err(io::Error::from)
@@ -187,13 +215,15 @@ impl Staged {
             Err(
                 rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT,
             ) => {
-                let name = place.temporary_name();
+                let name = place.temporary_name(Purpose::New);
                 let flags = OFlags::WRONLY
                     | OFlags::CREATE
                     | OFlags::EXCL
                     | OFlags::NOFOLLOW
                     | OFlags::CLOEXEC;
-                (rustix::fs::openat(&place.folder, &name, flags, mode)?, Some(name))
+                let open = || rustix::fs::openat(&place.folder, &name, flags, mode);
+                let file = place.make_anew(&name, open)?;
+                (file, Some(name))
             }
             Err(error) => return Err(error.into()),
         };
@@ -224,10 +254,12 @@ impl Staged {
         let name = match self.name.take() {
             Some(name) => name,
             None => {
-                let name = self.place.temporary_name();
+                let name = self.place.temporary_name(Purpose::New);
                 let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 let follow = AtFlags::SYMLINK_FOLLOW;
-                rustix::fs::linkat(CWD, file.as_str(), &self.place.folder, &name, follow)?;
+                let folder = &self.place.folder;
+                let link = || rustix::fs::linkat(CWD, file.as_str(), folder, &name, follow);
+                self.place.make_anew(&name, link)?;
                 name
             }
         };
@@ -281,8 +313,11 @@ impl Staged {
                         Err(error) => return Err(error.into()),
                     }
                 }
-                let name = place.temporary_name();
-                rustix::fs::linkat(CWD, by_descriptor.as_str(), &place.folder, &name, follow)?;
+                let name = place.temporary_name(Purpose::New);
+                let link = || {
+                    rustix::fs::linkat(CWD, by_descriptor.as_str(), &place.folder, &name, follow)
+                };
+                place.make_anew(&name, link)?;
                 name
             }
         };
@@ -308,9 +343,11 @@ impl Staged {
         let name = match place.stat()? {
             None => None,
             Some(_) => {
-                let name = place.temporary_name();
+                let name = place.temporary_name(Purpose::Old);
                 let flags = AtFlags::empty();
-                rustix::fs::linkat(&place.folder, &place.name, &place.folder, &name, flags)?;
+                let link =
+                    || rustix::fs::linkat(&place.folder, &place.name, &place.folder, &name, flags);
+                place.make_anew(&name, link)?;
                 Some(name)
             }
         };
@@ -450,6 +487,23 @@ mod tests {
         let stat = rustix::fs::stat(&path).unwrap();
         assert_eq!((stat.st_mode & 0o7777, stat.st_uid), (0o640, own.st_uid));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left");
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let place = Place::open(&remote(&path)).unwrap();
+        let left = folder.path().join(place.temporary_name(Purpose::New));
+        std::fs::write(&left, "half").unwrap();
+        let staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
+        staged.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        std::fs::write(&left, "half").unwrap();
+        Place::open(&remote(&path)).unwrap().make_link(Path::new("target"), None).unwrap();
+        assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("target"));
+        assert!(!left.exists());
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(super) struct Host {
     graph: Arc<Graph>,
     /// What is known of each node: its plan, then what was done.
     resources: Vec<Option<Resource>>,
+    /// Which of them the agent has reported as done.
+    done: Vec<bool>,
     /// Whether the plan left anything to do in a play.
     busy: Vec<bool>,
     applied: bool,
@@ -112,6 +114,7 @@ impl Host {
             facts: hello.facts.json,
             graph: Arc::default(),
             resources: Vec::new(),
+            done: Vec::new(),
             busy: Vec::new(),
             applied: false,
         })
@@ -129,6 +132,7 @@ impl Host {
     /// Takes what is declared.
     pub(super) fn declare(&mut self, graph: Arc<Graph>) {
         self.resources = vec![None; graph.nodes.len()];
+        self.done = vec![false; graph.nodes.len()];
         self.busy = vec![false; graph.plays.len()];
         self.graph = graph;
     }
@@ -211,6 +215,20 @@ impl Host {
         &mut self,
         play: u32,
         events: &Events,
+        interrupt: watch::Receiver<bool>,
+    ) -> Result<(), HostError> {
+        let mut result = self.apply_play(play, events, interrupt).await;
+        if let Err(error) = &mut result {
+            let because = format!("not known to be done: {}", error.message);
+            error.summary = self.leave_rest(&because, events);
+        }
+        result
+    }
+
+    async fn apply_play(
+        &mut self,
+        play: u32,
+        events: &Events,
         mut interrupt: watch::Receiver<bool>,
     ) -> Result<(), HostError> {
         let busy = self.busy.get(play as usize).copied().unwrap_or(false);
@@ -255,6 +273,8 @@ impl Host {
                         (resource.verdict == Verdict::Failed)
                             .then(|| format!("{}: {}", resource.id, resource.because))
                     });
+                    // The agent has reported all of this play.
+                    self.leave_rest("an earlier play failed here", events);
                     return Err(self.failed(error.unwrap_or_else(|| String::from("a step failed"))));
                 }
                 FromAgent::Fatal(message) => return Err(self.failed(message)),
@@ -265,6 +285,7 @@ impl Host {
 
     fn done(&mut self, node: NodeIndex, outcome: Outcome, ms: u64, events: &Events) {
         let Some(Some(resource)) = self.resources.get_mut(node as usize) else { return };
+        self.done[node as usize] = true;
         resource.ms = ms;
         let (verdict, because, changes): (_, String, Vec<ChangeView>) = match outcome {
             Outcome::Changed(views) if views.is_empty() => {
@@ -312,22 +333,6 @@ impl Host {
         (if changed { Status::Changed } else { Status::Ok }, summary)
     }
 
-    /// Leaves out what plays from this one on were planned to do.
-    pub(super) fn leave_out(&mut self, from: u32, because: &str, events: &Events) {
-        for (node, resource) in self.graph.nodes.iter().zip(&mut self.resources) {
-            let Some(resource) = resource.as_mut().filter(|_| node.play >= from) else { continue };
-            if matches!(resource.verdict, Verdict::Change | Verdict::Depends) {
-                resource.verdict = Verdict::Skipped;
-                because.clone_into(&mut resource.because);
-                resource.changes.clear();
-                resource.depends_on.clear();
-                resource.assuming.clear();
-                let host = self.name.clone();
-                let _ = events.send(Event::Done { host, resource: resource.clone() });
-            }
-        }
-    }
-
     /// Where a stopped run ended on this host, if it left something out.
     pub(super) fn stopped_at(&self) -> Option<String> {
         let left: Vec<&str> = self
@@ -339,6 +344,24 @@ impl Host {
             .collect();
         let first = left.first()?;
         Some(format!("stopped before {first}; {} resources were left as they are", left.len()))
+    }
+
+    /// Says of all that was planned and not reported as done that it was left out, and why.
+    pub(super) fn leave_rest(&mut self, because: &str, events: &Events) -> Summary {
+        for (resource, done) in self.resources.iter_mut().zip(&self.done) {
+            let Some(resource) = resource.as_mut().filter(|_| !done) else { continue };
+            if !matches!(resource.verdict, Verdict::Change | Verdict::Depends) {
+                continue;
+            }
+            resource.verdict = Verdict::Skipped;
+            because.clone_into(&mut resource.because);
+            resource.changes.clear();
+            resource.depends_on.clear();
+            resource.assuming.clear();
+            let _ =
+                events.send(Event::Done { host: self.name.clone(), resource: resource.clone() });
+        }
+        self.summary()
     }
 
     fn failed(&self, message: String) -> HostError {

@@ -90,14 +90,15 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
     if !run.dry_run {
         for play in 0..run.any_errors_fatal.len() {
             let fatal = play > 0 && run.any_errors_fatal[play - 1];
-            let stopped = *interrupt.borrow();
-            if stopped || (fatal && ended.failed) {
-                let because = if stopped { STOPPED } else { "a host failed in an earlier play" };
-                let from = u32::try_from(play).unwrap_or(u32::MAX);
-                hosts.iter_mut().for_each(|host| host.leave_out(from, because, &events));
+            if *interrupt.borrow() || (fatal && ended.failed) {
                 break;
             }
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
+        }
+        let because =
+            if *interrupt.borrow() { STOPPED } else { "a host failed in an earlier play" };
+        for host in &mut hosts {
+            host.leave_rest(because, &events);
         }
     }
     for host in hosts {
@@ -200,12 +201,14 @@ async fn plan(
         let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
         async move {
             let name = host.name().to_owned();
-            let result = tokio::select! {
+            let mut result = tokio::select! {
                 result = host.plan(&run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
-            if result.is_err() && !run.dry_run {
-                host.leave_out(0, "not everything could be planned", &events);
+            if let Err(error) = &mut result
+                && !run.dry_run
+            {
+                error.summary = host.leave_rest("the host was not planned to its end", &events);
             }
             (name, result.map(|()| host))
         }

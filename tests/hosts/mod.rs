@@ -268,7 +268,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn of(output: std::process::Output) -> Self {
+    /// How a program ended.
+    pub fn of(output: std::process::Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Self {
             code: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
@@ -379,7 +380,10 @@ impl std::fmt::Display for Report {
         writeln!(out, "exit code {}", self.exit_code)?;
         for (name, host) in &self.hosts {
             writeln!(out, "{name}: {} {}", host.status, host.error.as_deref().unwrap_or_default())?;
-            for resource in &host.resources {
+            // Of many, those that are not of interest are left out.
+            let many = host.resources.len() > 40;
+            let shown = host.resources.iter().filter(|one| !many || one.verdict == "failed");
+            for resource in shown.take(40) {
                 writeln!(out, "  {resource}")?;
             }
         }
@@ -404,8 +408,8 @@ impl std::fmt::Display for Resource {
         }
         for change in &self.changes {
             write!(out, "\n    {} {}", change.action, change.target)?;
-            for line in change.diff.lines() {
-                write!(out, "\n      {line}")?;
+            for line in change.diff.lines().take(12) {
+                write!(out, "\n      {line:.120}")?;
             }
         }
         Ok(())
