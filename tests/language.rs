@@ -21,7 +21,7 @@ use converge::lang::{
 fn compile(path: &Path, facts: &Facts, options: &CompileOptions) -> (Vec<Declaration>, String) {
     let sources = Arc::new(Sources::default());
     let mut diagnostics = Diagnostics::default();
-    let program = Program::load(&sources, path, &mut diagnostics);
+    let program = Program::load(&sources, path, None, &mut diagnostics);
     let lookup = LookupEnvironment { project: PathBuf::from("tests"), ..Default::default() };
     let templates = Arc::new(Templates::new(sources.clone(), false, lookup));
     let contents = ContentStore::default();

@@ -68,7 +68,7 @@ user:shop depends <- package:nginx
 service:nginx depends <- package:nginx
 file:/srv/shop/shop.conf depends <- package:nginx
 reaction:service:nginx depends <- file:/etc/nginx/conf.d/shop.conf service:nginx
-service:shop change
+service:shop depends <- unit:shop.service
 reaction:service:shop ok
 command:build depends <- package:nginx directory:/srv/shop user:shop file:/srv/shop/shop.conf \
 file:/etc/nginx/conf.d/shop.conf unit:shop.service service:shop service:nginx reaction:service:nginx

@@ -336,18 +336,20 @@ impl Planner<'_> {
                     }),
                 };
                 let Declared::Service(declared) = declared else { return Ok(planning.finish()) };
-                if let Some(due) = plan_reaction(declared, &mut planning, watched)? {
-                    if !due.certain {
-                        let maybe = reload.iter().chain(restart).chain([service]).filter(|index| {
-                            plan[**index as usize]
-                                .as_ref()
-                                .is_some_and(|plan| plan.verdict == Verdict::Depends)
-                        });
-                        let ids = maybe.map(|index| self.graph.nodes[*index as usize].id.clone());
-                        planning.wait_for(ids.collect::<Vec<_>>());
-                    }
-                    planning.push(due.change());
+                let Some(due) = plan_reaction(declared, &mut planning, watched)? else {
+                    // Whatever was looked at decides nothing then.
+                    return Ok(self.planning(node, world).finish());
+                };
+                if !due.certain {
+                    let maybe = reload.iter().chain(restart).chain([service]).filter(|index| {
+                        plan[**index as usize]
+                            .as_ref()
+                            .is_some_and(|plan| plan.verdict == Verdict::Depends)
+                    });
+                    let ids = maybe.map(|index| self.graph.nodes[*index as usize].id.clone());
+                    planning.wait_for(ids.collect::<Vec<_>>());
                 }
+                planning.push(due.change());
             }
         }
         Ok(planning.finish())

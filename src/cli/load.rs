@@ -85,7 +85,8 @@ pub(super) fn load(
     let loaded = inventory(surroundings, &arguments.source, &beside, &mut diagnostics)?;
     let LoadedInventory { project, sources, inventory, name } = loaded;
     let shown = PathBuf::from(project.shown(&path));
-    let program = Program::load(&sources, &shown, &mut diagnostics);
+    let confined = arguments.source.untrusted.then_some(project.root.as_path());
+    let program = Program::load(&sources, &shown, confined, &mut diagnostics);
     let given = arguments.source.limit.as_deref();
     if given.is_some_and(|limit| limit.trim_matches([' ', ',']).is_empty()) {
         let message = "--limit is empty; leave it out to mean all hosts";

@@ -193,6 +193,10 @@ impl Kind for AuthorizedKey {
             .writing(Claim::Subtree(home.join(".ssh")))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.lines().map(drop)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let wanted = self.lines()?;
         let Some(user) = planning.user(&self.user)? else {

@@ -141,12 +141,19 @@ impl Kind for BlockInFile {
         Footprint::default().writing(Claim::Path(self.path.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        if self.state == Presence::Present && self.content.is_none() {
+            return Err(PlanError::new("no `content` is given"));
+        }
+        self.block().map(drop)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
+        self.check_arguments()?;
         let block = self.block()?;
         let content = match (self.state, &self.content) {
-            (Presence::Absent, _) => None,
             (Presence::Present, Some(content)) => Some(planning.bytes(content)?),
-            (Presence::Present, None) => return Err(PlanError::new("no `content` is given")),
+            _ => None,
         };
         let content = content.as_deref().unwrap_or_default();
         let state = if content.is_empty() { Presence::Absent } else { Presence::Present };

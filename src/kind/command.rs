@@ -172,6 +172,10 @@ impl Kind for Command {
         touches.iter().cloned().map(Claim::Subtree).fold(footprint, Footprint::writing)
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.run().map(drop)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let run = self.run()?;
         if self.is_done(planning)? {

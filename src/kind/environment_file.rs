@@ -53,6 +53,10 @@ impl Kind for EnvironmentFile {
             .writing(Claim::Path(self.path.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        written(&self.variables).map(drop)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let text = written(&self.variables)?;
         let content = planning.keep(text.into_bytes());

@@ -47,6 +47,10 @@ impl Kind for Group {
         Footprint::default().writing(Claim::Group(self.name.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        check_name("group", &self.name)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         check_name("group", &self.name)?;
         let current = planning.group(&self.name)?;

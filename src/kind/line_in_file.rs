@@ -136,6 +136,10 @@ impl Kind for LineInFile {
         Footprint::default().writing(Claim::Path(self.path.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.edit().map(drop)
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let edit = self.edit()?;
         super::lines::edit_file(planning, &self.path, self.state, |text| Ok(edit.apply(text)))

@@ -41,6 +41,11 @@ pub trait Kind {
     /// What it reads and writes, from its arguments alone.
     fn footprint(&self) -> Footprint;
 
+    /// An error that the arguments alone show, so that it is said before any host is touched.
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        Ok(())
+    }
+
     /// Adds the differences between the predicted world and what is declared.
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError>;
 

@@ -131,6 +131,10 @@ impl Kind for Package {
         Footprint::default().writing(Claim::Packages)
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.check()
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         match plan_transaction(&[self], std::slice::from_mut(planning)) {
             Ok(()) => Ok(()),

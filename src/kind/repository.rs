@@ -81,8 +81,18 @@ impl Kind for Repository {
             .writing(Claim::Path(binary))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.check()
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
-        self.check(planning)?;
+        self.check()?;
+        let missing = |path: &str| -> Result<bool, PlanError> {
+            Ok(planning.world().entry(&RemotePath::from(path))?.value == Entry::Absent)
+        };
+        if missing("/etc/apt")? && !missing("/etc/yum.repos.d")? {
+            return Err(PlanError::new("repositories of dnf are not supported yet"));
+        }
         if self.state == Presence::Absent {
             planning.absent(&self.sources())?;
             return self.keyrings().iter().try_for_each(|path| planning.absent(path));
@@ -137,7 +147,7 @@ impl Repository {
         Err(PlanError::new(format!("the key of {} is not an OpenPGP public key", self.name)))
     }
 
-    fn check(&self, planning: &Planning<'_>) -> Result<(), PlanError> {
+    fn check(&self) -> Result<(), PlanError> {
         // Files with other names are ignored by apt; sources.list(5).
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.bytes().all(plain) {
@@ -145,12 +155,6 @@ impl Repository {
             return Err(
                 PlanError::new(message).help("it may have letters, digits, `_`, `-` and `.`")
             );
-        }
-        let missing = |path: &str| -> Result<bool, PlanError> {
-            Ok(planning.world().entry(&RemotePath::from(path))?.value == Entry::Absent)
-        };
-        if missing("/etc/apt")? && !missing("/etc/yum.repos.d")? {
-            return Err(PlanError::new("repositories of dnf are not supported yet"));
         }
         if self.state == Presence::Absent {
             return Ok(());

@@ -114,6 +114,10 @@ impl Kind for Service {
         footprint.writing(Claim::Unit(unit))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.check()
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         self.check()?;
         let Some(entry) = self.observe(planning)? else {

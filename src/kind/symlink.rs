@@ -55,6 +55,14 @@ impl Kind for Symlink {
             .writing(Claim::Path(self.path.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        if self.state == Presence::Present && self.target.is_none() {
+            return Err(PlanError::new(format!("the link {} has no target", self.path))
+                .help("say where it points with `target`"));
+        }
+        Ok(())
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let entry = planning.entry(&self.path)?;
         if self.state == Presence::Absent {
@@ -68,10 +76,8 @@ impl Kind for Symlink {
                 .help("remove it with `file` or `directory` and `state: absent`")),
             };
         }
-        let Some(target) = &self.target else {
-            return Err(PlanError::new(format!("the link {} has no target", self.path))
-                .help("say where it points with `target`"));
-        };
+        self.check_arguments()?;
+        let Some(target) = &self.target else { return Ok(()) };
         let before = match &entry {
             Entry::Absent => {
                 planning.needs_parent(&self.path)?;

@@ -78,11 +78,19 @@ impl Kind for Unit {
         }
     }
 
-    fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
+    fn check_arguments(&self) -> Result<(), PlanError> {
         if !has_suffix(&self.name) {
             return Err(PlanError::new(format!("`{}` is not the name of a unit", self.name))
                 .help(format!("perhaps `{}`", full_name(&self.name))));
         }
+        if self.state == Presence::Present && self.content.is_none() {
+            return Err(PlanError::new("a unit needs `content` or `template`"));
+        }
+        Ok(())
+    }
+
+    fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
+        self.check_arguments()?;
         let Some((folder, ownership)) = self.place(planning)? else { return Ok(()) };
         let path = folder.join(&self.name);
         let reload = Change::Act(Act::ReloadManager { user: self.user.clone() });

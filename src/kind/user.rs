@@ -130,6 +130,10 @@ impl Kind for User {
         footprint.writing(Claim::Path(home))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.check()
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         self.check()?;
         let current = planning.user(&self.name)?;

@@ -101,6 +101,10 @@ impl Kind for WaitFor {
         Footprint::default().reading(Claim::World)
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        self.until().map(drop)
+    }
+
     /// Only a path is looked at here: whether something answers is seen when it is waited for,
     /// and a wait that is over at once is none. So it never depends on what is pending either.
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {

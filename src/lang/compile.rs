@@ -305,7 +305,17 @@ impl Compiler<'_> {
             };
             let declared = known.then(|| Declared::new(state.spec.name, arguments));
             let declared = declared.and_then(|made| match made {
-                Ok(declared) => Some(declared),
+                Ok(declared) => {
+                    if let Err(error) = declared.kind().check_arguments() {
+                        let diagnostic = Diagnostic::error("bad-argument", error.message);
+                        let diagnostic = diagnostic.at(key.span, "");
+                        self.diagnostics.push(match error.help {
+                            Some(help) => diagnostic.help(help),
+                            None => diagnostic,
+                        });
+                    }
+                    Some(declared)
+                }
                 Err(error) => {
                     let message = format!("kind `{}`: {error}", state.spec.name);
                     let diagnostic = Diagnostic::error("bad-argument", message);

@@ -18,6 +18,8 @@ pub(super) struct StateFile {
     pub path: PathBuf,
     /// The file that includes it.
     pub includer: Option<Arc<StateFile>>,
+    /// Where the project is not trusted: the folder that nothing may be read outside of.
+    pub confined: Option<Arc<Path>>,
 }
 
 impl StateFile {
@@ -47,9 +49,25 @@ impl StateFile {
             }
         }
         match places.iter().find(|place| place.exists()) {
-            Some(place) => Ok(place.clone()),
+            Some(place) => match &self.confined {
+                Some(project) if !is_inside(place, project) => {
+                    let message = format!("`{name}` is outside of the project");
+                    Err(Diagnostic::error("untrusted", message)
+                        .at(span, "")
+                        .help("with --untrusted nothing outside of the project is read"))
+                }
+                _ => Ok(place.clone()),
+            },
             None => Err(missing(name, &places, span)),
         }
+    }
+}
+
+/// Whether a path, links resolved, lies in a folder.
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
     }
 }
 

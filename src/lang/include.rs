@@ -255,7 +255,11 @@ impl<'a> Loader<'a> {
                 gathered.broken.push(String::new());
                 continue;
             };
-            let included = Arc::new(StateFile { path, includer: Some(file.clone()) });
+            let included = Arc::new(StateFile {
+                path,
+                includer: Some(file.clone()),
+                confined: file.confined.clone(),
+            });
             include.items.extend(self.included(&node, &included, gathered));
             self.leave();
         }

@@ -98,11 +98,22 @@ enum VarsFile {
 impl Program {
     /// Reads a state file and all that it includes. What is wrong goes into `diagnostics`; what
     /// could be read is given all the same, so that everything wrong can be said at once.
-    pub fn load(sources: &Sources, path: &Path, diagnostics: &mut Diagnostics) -> Self {
+    ///
+    /// Where the project is not trusted, nothing outside of the folder `confined` is read.
+    pub fn load(
+        sources: &Sources,
+        path: &Path,
+        confined: Option<&Path>,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         let mut loader = Loader::new(sources, diagnostics);
         let mut program = Self::default();
         if let Some(node) = loader.enter(path, None) {
-            let file = Arc::new(StateFile { path: path.to_owned(), includer: None });
+            let file = Arc::new(StateFile {
+                path: path.to_owned(),
+                includer: None,
+                confined: confined.map(Arc::from),
+            });
             program.add(&node, &file, &mut loader);
             loader.leave();
         }
@@ -136,7 +147,11 @@ impl Program {
         for name in names.items().unwrap_or(std::slice::from_ref(names)) {
             let Some(path) = loader.find(name, file) else { continue };
             if let Some(node) = loader.enter(&path, Some(name.span)) {
-                let included = Arc::new(StateFile { path, includer: Some(file.clone()) });
+                let included = Arc::new(StateFile {
+                    path,
+                    includer: Some(file.clone()),
+                    confined: file.confined.clone(),
+                });
                 self.add(&node, &included, loader);
                 loader.leave();
             }
