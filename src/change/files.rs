@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::fs::{Gid, Uid};
 
-use crate::world::RemotePath;
+use crate::world::{RemotePath, links};
 
 /// Owner, group and mode as the kernel takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,22 +61,7 @@ impl Place {
     pub fn open(path: &RemotePath) -> io::Result<Self> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = path.as_path().file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let folder = match rustix::fs::openat2(CWD, parent.as_path(), flags, Mode::empty(), strict)
-        {
-            Ok(folder) => folder,
-            Err(rustix::io::Errno::LOOP) => {
-                if rustix::process::geteuid().is_root() {
-                    check_links(parent.as_path())?;
-                }
-                rustix::fs::openat(CWD, parent.as_path(), flags, Mode::empty())?
-            }
-            Err(rustix::io::Errno::NOSYS) => {
-                rustix::fs::openat(CWD, parent.as_path(), flags, Mode::empty())?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let folder = links::open(parent.as_path(), OFlags::PATH | OFlags::DIRECTORY)?;
         Ok(Self { folder, name, path: path.clone() })
     }
 
@@ -418,47 +403,6 @@ impl Drop for Backup {
     fn drop(&mut self) {
         self.unlink();
     }
-}
-
-/// An error if a link on the way lies in a folder that somebody but root can write.
-fn check_links(path: &Path) -> io::Result<()> {
-    let mut current = PathBuf::from("/");
-    let mut pending: Vec<OsString> = components(path);
-    for _ in 0..256 {
-        let Some(name) = pending.pop() else { return Ok(()) };
-        let folder = rustix::fs::stat(&current)?;
-        let next = current.join(&name);
-        let stat = rustix::fs::lstat(&next)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            current = next;
-            continue;
-        }
-        if folder.st_uid != 0 || folder.st_mode & 0o022 != 0 {
-            let message = format!(
-                "{} is a link in a folder that other users can write, so it is not followed",
-                RemotePath::new(&next)
-            );
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-        }
-        let target = std::fs::read_link(&next)?;
-        if target.is_absolute() {
-            current = PathBuf::from("/");
-        }
-        pending.extend(components(&target));
-    }
-    Err(io::Error::from(rustix::io::Errno::LOOP))
-}
-
-/// The names of a path, last first.
-fn components(path: &Path) -> Vec<OsString> {
-    path.components()
-        .rev()
-        .filter_map(|component| match component {
-            std::path::Component::Normal(name) => Some(name.to_owned()),
-            std::path::Component::ParentDir => Some(OsString::from("..")),
-            _ => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -52,9 +52,15 @@ pub fn view(change: &Change, sides: Sides<'_>) -> ChangeView {
 }
 
 fn content(path: &str, before: &Content, after: &Content, sides: Sides<'_>) -> String {
+    let (old, new) = (before, after);
     match (before, after, sides) {
         (Content::Absent | Content::File(_), Content::Absent | Content::File(_), sides) => {
             match sides {
+                Sides::Shown { before, after }
+                    if before.is_none_or(<[u8]>::is_empty) && after.is_none_or(<[u8]>::is_empty) =>
+                {
+                    format!("{} → {}\n", describe(old), describe(new))
+                }
                 Sides::Shown { before, after } => diff::unified(path, before, after),
                 Sides::Hidden => {
                     format!("{} → {} (hidden)\n", describe(before), describe(after))

@@ -391,9 +391,9 @@ impl System for Host {
 
 /// Opens a file that is one: never a pipe that would block, never a device.
 fn open_regular(path: &RemotePath) -> io::Result<fs::File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path.as_path(), flags, Mode::empty())?);
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::File::from(super::links::open(path.as_path(), flags)?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }

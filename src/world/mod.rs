@@ -7,6 +7,7 @@ pub mod data;
 pub mod dpkg;
 pub mod facts;
 mod host;
+pub mod links;
 mod predicted;
 pub mod process;
 mod system;

@@ -8,6 +8,7 @@
 //! the same one, and both are started anew for each measurement, in turns. Words after
 //! `cargo bench --` choose the rows that have one of them in their name.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -27,6 +28,8 @@ const KEY_EXCHANGE: &str = "KexAlgorithms=curve25519-sha256";
 const MANY: usize = 9;
 /// How often a run is repeated that takes longer.
 const FEW: usize = 5;
+/// Where what stays between the runs is.
+const KEPT: &str = "/srv/kept";
 /// Between two looks at the memory of a running process.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -136,10 +139,10 @@ fn write_project(project: &Path, hosts: &[Host]) -> Outcome<()> {
         ("first", head("one_host", "  - directory: /srv\n")),
         ("mixed", head("one_host", &mixed())),
         ("mixed-everywhere", head("all_hosts", &mixed())),
-        ("files-200", head("one_host", &files(200, 1024))),
-        ("files-2000", head("one_host", &files(2_000, 16))),
-        ("files-10000", head("one_host", &files(10_000, 16))),
-        ("tree", head("one_host", "  - tree: /srv/tree\n    source: tree\n")),
+        ("files-200", head("one_host", &files("{{ path }}", 200, 1024))),
+        ("files-2000", head("one_host", &files("/srv/files-2000", 2_000, 16))),
+        ("files-10000", head("one_host", &files("/srv/files-10000", 10_000, 16))),
+        ("tree", head("one_host", "  - tree: \"{{ path }}\"\n    source: tree\n")),
     ];
     for (name, text) in states {
         fs::write(project.join(format!("states/{name}.yml")), text)?;
@@ -198,13 +201,13 @@ fn mixed() -> String {
     text
 }
 
-fn files(count: usize, size: usize) -> String {
-    let mut text = format!("  - directory: /srv/files-{count}\n");
+fn files(folder: &str, count: usize, size: usize) -> String {
+    let mut text = format!("  - directory: \"{folder}\"\n");
     for number in 0..count {
         let content = format!("{number} ").repeat(size).split_at(size).0.to_owned();
         let _ = write!(
             text,
-            "  - file: /srv/files-{count}/{number}\n    content: \"{content}\"\n    mode: 0644\n"
+            "  - file: \"{folder}/{number}\"\n    content: \"{content}\"\n    mode: 0644\n"
         );
     }
     text
@@ -242,34 +245,39 @@ fn measure(words: &[String]) -> Outcome<()> {
     table.unchanged("60 mixed resources without a change", "mixed", MANY, Some(1.0), &ssh);
     table.unchanged("2,000 files without a change", "files-2000", MANY, Some(1.5), &ssh);
     table.unchanged("10,000 files without a change", "files-10000", FEW, Some(3.0), &ssh);
+    // What is written at first goes to a new place each time: file systems are slow to take up what
+    // was removed a moment ago.
+    let places = Cell::new(0);
+    let new_place = || {
+        places.set(places.get() + 1);
+        format!("/srv/new-{}", places.get())
+    };
     table.row("200 files of 1 KiB at first", MANY, Some(1.5), &ssh, &|| {
-        remove(first, "/srv/files-200")?;
-        converge("files-200")
+        rest(first)?;
+        converge("files-200", &new_place())
     });
     table.row("first contact, with upload of the agent", FEW, Some(2.0), &ssh, &|| {
-        remove(first, "/var/lib/converge")?;
-        converge("first")
+        self::ssh(first, "rm -rf /var/lib/converge; sync")?;
+        converge("first", KEPT)
     });
     let has_rsync = Command::new("rsync").arg("--version").output().is_ok()
         && self::ssh(first, "command -v rsync").is_ok();
     if has_rsync {
-        let rsync_first = || {
-            remove(first, "/srv/rsync")?;
-            rsync(first)
+        let rsync_at_first = || {
+            rest(first)?;
+            rsync(first, &new_place())
         };
-        table.row(
-            "tree of 5,000 files at first, beside rsync",
-            FEW,
-            Some(1.2),
-            &rsync_first,
-            &|| {
-                remove(first, "/srv/tree")?;
-                converge("tree")
-            },
-        );
-        let rsync = || rsync(first);
+        let name = "tree of 5,000 files at first, beside rsync";
+        table.row(name, FEW, Some(1.2), &rsync_at_first, &|| {
+            rest(first)?;
+            converge("tree", &new_place())
+        });
         let name = "tree of 5,000 files without a change, beside rsync";
-        table.unchanged(name, "tree", MANY, Some(0.7), &rsync);
+        let kept = "/srv/kept-by-rsync";
+        if table.wants(name) {
+            rsync(first, kept)?;
+        }
+        table.unchanged(name, "tree", MANY, Some(0.7), &|| rsync(first, kept));
     } else {
         println!("tree: left out, since rsync is missing here or on the hosts");
     }
@@ -334,11 +342,11 @@ impl Table<'_> {
         if !self.wants(name) {
             return;
         }
-        if let Err(error) = converge(state).and_then(|_| is_settled(state)) {
+        if let Err(error) = converge(state, KEPT).and_then(|_| is_settled(state)) {
             println!("{name}: left out: {error}");
             return;
         }
-        self.row(name, runs, goal, reference, &|| converge(state));
+        self.row(name, runs, goal, reference, &|| converge(state, KEPT));
     }
 
     /// A row about anything that says how long it took; what it prepares does not count.
@@ -419,30 +427,31 @@ fn ssh(host: &str, line: &str) -> Outcome<Duration> {
     timed(&mut ssh_command(host, line))
 }
 
-/// Removes a path of a host, and lets its disk come to rest.
-fn remove(host: &str, path: &str) -> Outcome<()> {
-    ssh(host, &format!("rm -rf {path}; sync")).map(drop)
+/// Lets the disk of a host come to rest.
+fn rest(host: &str) -> Outcome<()> {
+    ssh(host, "sync").map(drop)
 }
 
-fn rsync(host: &str) -> Outcome<Duration> {
+fn rsync(host: &str, place: &str) -> Outcome<Duration> {
     let shell = format!("ssh -o {KEY_EXCHANGE}");
-    let target = format!("{host}:/srv/rsync/");
+    let target = format!("{host}:{place}/");
     timed(Command::new("rsync").args(["-a", "-e", &shell, "states/files/tree/", &target]))
 }
 
-fn converge_command(state: &str) -> Command {
+/// A run of a state file; `place` is where files and trees go that are written at first.
+fn converge_command(state: &str, place: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_converge"));
-    command.args(["-i", "bench", state]);
+    command.args(["-i", "bench", state, "-e", &format!("path={place}")]);
     command
 }
 
-fn converge(state: &str) -> Outcome<Duration> {
-    timed(&mut converge_command(state))
+fn converge(state: &str, place: &str) -> Outcome<Duration> {
+    timed(&mut converge_command(state, place))
 }
 
 /// An error if another run would change something.
 fn is_settled(state: &str) -> Outcome<()> {
-    timed(converge_command(state).args(["--dry-run", "--exit-code"]))
+    timed(converge_command(state, KEPT).args(["--dry-run", "--exit-code"]))
         .map(drop)
         .map_err(|error| format!("a second run would change something: {error}").into())
 }
@@ -464,7 +473,8 @@ fn all_at_once(hosts: &[String]) -> Outcome<Duration> {
 
 /// The most memory that a run has held, in KiB (`VmHWM` of proc_pid_status(5)).
 fn peak_memory(state: &str) -> Outcome<u64> {
-    let mut child = converge_command(state).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut child =
+        converge_command(state, KEPT).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait()?.is_none() {
