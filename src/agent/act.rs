@@ -16,8 +16,9 @@ use crate::graph::{Node, NodeIndex, Work};
 use crate::world::process::{self, Identity, Job, acting_as};
 use crate::world::{Answer, Host, Metadata, RemotePath, System};
 
-/// Most contents that are staged before they are synced and made visible.
-const STAGE_LIMIT: usize = 128;
+/// Most contents that are staged before they are synced and made visible: each holds a file open,
+/// and perhaps a folder, and a process may have 1,024 of them. Every sync costs some milliseconds.
+const STAGE_LIMIT: usize = 400;
 /// A look at what is waited for takes no longer than that.
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// Even the last look gets so long.
@@ -247,6 +248,9 @@ impl Actuator<'_> {
             // What is checked has to be complete first; a large tree is written in parts.
             let size = if check_of(node).is_some() { usize::MAX } else { STAGE_LIMIT };
             for part in parts(changes, size) {
+                if ready.len() + part.len() > STAGE_LIMIT {
+                    settle(std::mem::take(&mut ready), &mut failed);
+                }
                 let staged = self
                     .identity(node)
                     .and_then(|identity| {
@@ -268,9 +272,6 @@ impl Actuator<'_> {
                         .or_default()
                         .extend(staged),
                     None => ready.extend(staged),
-                }
-                if ready.len() >= STAGE_LIMIT {
-                    settle(std::mem::take(&mut ready), &mut failed);
                 }
             }
         }
@@ -321,7 +322,8 @@ impl Actuator<'_> {
             Content::File(id) => {
                 let result = (|| {
                     let numbers = metadata.map(|metadata| self.numbers(metadata)).transpose()?;
-                    let place = Place::open(path)?;
+                    let neighbour = staged.last().and_then(|last: &Staged| last.beside(path));
+                    let place = neighbour.map_or_else(|| Place::open(path), Ok)?;
                     let write = |file: &mut std::fs::File| self.store.write_to(id, file);
                     staged.push(Staged::write(place, numbers, write)?);
                     Ok(())

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::contents::{SMALL, Store};
@@ -567,9 +567,10 @@ impl Planner<'_> {
         if self.diff {
             let wanted = planned.iter().flat_map(|(index, plan, _)| {
                 let node = &self.graph.nodes[*index as usize];
+                let private = made_private(&plan.changes);
                 plan.changes.iter().filter_map(move |one| match one {
                     Change::Content { after: Content::File(id), .. }
-                        if !self.hidden(node, one, &plan.changes, Some(world)) =>
+                        if !self.hidden(node, one, &private, Some(world)) =>
                     {
                         Some(*id)
                     }
@@ -597,24 +598,19 @@ impl Planner<'_> {
         &self,
         node: &Node,
         change: &Change,
-        changes: &[Change],
+        made_private: &HashSet<&RemotePath>,
         world: Option<&World<'_>>,
     ) -> bool {
         if let Some(sensitive) = node.sensitive {
             return sensitive;
         }
         let Change::Content { path, .. } = change else { return false };
-        let private = |metadata: &Metadata| metadata.mode & 0o004 == 0;
-        let planned = changes.iter().any(|other| match other {
-            Change::Metadata { path: other, after, .. } => other == path && private(after),
-            _ => false,
-        });
-        planned
+        made_private.contains(path)
             || match world {
                 Some(world) => world.entry(path).map(|found| found.value),
                 None => self.host.entry(path),
             }
-            .map_or(true, |entry| entry.metadata().is_some_and(private))
+            .map_or(true, |entry| entry.metadata().is_some_and(is_private))
     }
 
     /// Changes as people read them.
@@ -625,12 +621,13 @@ impl Planner<'_> {
         world: Option<&World<'_>>,
     ) -> Vec<ShownChange> {
         let node = &self.graph.nodes[index as usize];
+        let private = made_private(changes);
         let mut room = SHOWN;
         changes
             .iter()
             .map(|one| {
                 let view = match one {
-                    Change::Content { .. } if self.hidden(node, one, changes, world) => {
+                    Change::Content { .. } if self.hidden(node, one, &private, world) => {
                         change::view(one, Sides::Hidden)
                     }
                     Change::Content { path, before, after } if self.diff => {
@@ -674,6 +671,19 @@ impl Planner<'_> {
             })
             .collect()
     }
+}
+
+/// The paths that changes close to others than their owner and group.
+fn made_private(changes: &[Change]) -> HashSet<&RemotePath> {
+    let private = changes.iter().filter_map(|change| match change {
+        Change::Metadata { path, after, .. } if is_private(after) => Some(path),
+        _ => None,
+    });
+    private.collect()
+}
+
+fn is_private(metadata: &Metadata) -> bool {
+    metadata.mode & 0o004 == 0
 }
 
 /// Whether a plan makes a folder that another plan of the same level makes already.

@@ -1,10 +1,15 @@
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use similar::{Algorithm, TextDiff};
+use similar::algorithms::{Capture, Compact, Replace, myers};
+use similar::udiff::UnifiedHunkHeader;
+use similar::{DiffOp, DiffTag, group_diff_ops};
 
 /// Most lines of a diff that are kept; what is left out is counted.
 const LINE_LIMIT: usize = 2_000;
+/// Lines around a change that are shown with it.
+const CONTEXT: usize = 3;
 /// After that long, a coarser diff is good enough.
 const DEADLINE: Duration = Duration::from_millis(500);
 
@@ -19,12 +24,7 @@ pub fn unified(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Strin
     let (Some(old_text), Some(new_text)) = (text(old), text(new)) else {
         return format!("binary content: {} bytes → {} bytes\n", old.len(), new.len());
     };
-    let difference = TextDiff::configure()
-        .algorithm(Algorithm::Myers)
-        .deadline(Instant::now() + DEADLINE)
-        .diff_lines(old_text, new_text);
-    let unified =
-        difference.unified_diff().context_radius(3).header(old_name, new_name).to_string();
+    let unified = hunks(old_name, new_name, old_text, new_text);
     let mut shown = String::with_capacity(unified.len());
     let mut lines = unified.lines();
     for line in lines.by_ref().take(LINE_LIMIT) {
@@ -36,6 +36,65 @@ pub fn unified(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Strin
         let _ = writeln!(shown, "… {left} more lines");
     }
     shown
+}
+
+/// The whole of a unified diff; empty if the texts are equal.
+fn hunks(old_name: &str, new_name: &str, old_text: &str, new_text: &str) -> String {
+    let old: Vec<&str> = old_text.split_inclusive('\n').collect();
+    let new: Vec<&str> = new_text.split_inclusive('\n').collect();
+    let mut unified = String::new();
+    for group in group_diff_ops(operations(&old, &new), CONTEXT) {
+        if group.is_empty() {
+            continue;
+        }
+        // A string takes whatever is written to it.
+        if unified.is_empty() {
+            let _ = write!(unified, "--- {old_name}\n+++ {new_name}\n");
+        }
+        let _ = writeln!(unified, "{}", UnifiedHunkHeader::new(&group));
+        for operation in group {
+            let (tag, gone, come) = operation.as_tag_tuple();
+            if tag == DiffTag::Equal {
+                append(' ', &old[gone], &mut unified);
+            } else {
+                append('-', &old[gone], &mut unified);
+                append('+', &new[come], &mut unified);
+            }
+        }
+    }
+    unified
+}
+
+/// What makes the new lines of the old ones. Lines are compared by number: `similar`'s own
+/// comparison of texts brings every algorithm for every type, two megabytes of the agent.
+fn operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
+    let mut known = HashMap::new();
+    let old = numbered(old, &mut known);
+    let new = numbered(new, &mut known);
+    let mut hook = Compact::new(Replace::new(Capture::new()), old.as_slice(), new.as_slice());
+    let deadline = Some(Instant::now() + DEADLINE);
+    let (old, new) = (old.as_slice(), new.as_slice());
+    let Ok(()) = myers::diff_deadline(&mut hook, old, 0..old.len(), new, 0..new.len(), deadline);
+    hook.into_inner().into_inner().into_ops()
+}
+
+/// Equal lines get equal numbers.
+fn numbered<'t>(lines: &[&'t str], known: &mut HashMap<&'t str, usize>) -> Vec<usize> {
+    let mut number = |line: &'t str| {
+        let next = known.len();
+        *known.entry(line).or_insert(next)
+    };
+    lines.iter().map(|line| number(line)).collect()
+}
+
+fn append(sign: char, lines: &[&str], unified: &mut String) {
+    for line in lines {
+        unified.push(sign);
+        unified.push_str(line);
+        if !line.ends_with('\n') {
+            unified.push_str("\n\\ No newline at end of file\n");
+        }
+    }
 }
 
 /// Text, or nothing if it is not UTF-8 or has NUL bytes.

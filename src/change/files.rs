@@ -4,14 +4,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::fs::{Gid, Uid};
 
-use crate::world::{RemotePath, links};
+use crate::world::RemotePath;
+use crate::world::links::{self, Last};
 
 /// Owner, group and mode as the kernel takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,8 @@ enum Purpose {
 
 /// A name in a folder that is held open, so that nobody can swap the folder in between.
 pub struct Place {
-    folder: OwnedFd,
+    /// Shared by all places in it, so that many files need few descriptors.
+    folder: Arc<OwnedFd>,
     name: OsString,
     path: RemotePath,
 }
@@ -61,8 +64,9 @@ impl Place {
     pub fn open(path: &RemotePath) -> io::Result<Self> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = path.as_path().file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let folder = links::open(parent.as_path(), OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { folder, name, path: path.clone() })
+        let folder =
+            links::open(parent.as_path(), OFlags::PATH | OFlags::DIRECTORY, Last::Followed)?;
+        Ok(Self { folder: Arc::new(folder), name, path: path.clone() })
     }
 
     fn stat(&self) -> io::Result<Option<Stat>> {
@@ -255,6 +259,14 @@ impl Staged {
         Ok(path)
     }
 
+    /// The place of another path, if it is in the same folder, which is held open already.
+    pub fn beside(&self, path: &RemotePath) -> Option<Place> {
+        let same = path.parent()? == self.place.path.parent()?;
+        let name = path.as_path().file_name()?.to_owned();
+        let folder = Arc::clone(&self.place.folder);
+        same.then(|| Place { folder, name, path: path.clone() })
+    }
+
     /// Where it is going to stand.
     pub fn path(&self) -> &RemotePath {
         &self.place.path
@@ -315,13 +327,13 @@ impl Staged {
     }
 
     fn settled(&self) -> io::Result<Settled> {
-        Ok(Settled { folder: self.place.folder.as_fd().try_clone_to_owned()? })
+        Ok(Settled { folder: Arc::clone(&self.place.folder) })
     }
 
     /// Keeps what stands at the place aside, so that it can be put back.
     pub fn keep_before(&self) -> io::Result<Backup> {
         let place = Place {
-            folder: self.place.folder.as_fd().try_clone_to_owned()?,
+            folder: Arc::clone(&self.place.folder),
             name: self.place.name.clone(),
             path: self.place.path.clone(),
         };
@@ -350,7 +362,7 @@ impl Drop for Staged {
 
 /// The folder of a file that became visible.
 pub struct Settled {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
 }
 
 impl Settled {

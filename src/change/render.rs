@@ -57,7 +57,8 @@ fn content(path: &str, before: &Content, after: &Content, sides: Sides<'_>) -> S
         (Content::Absent | Content::File(_), Content::Absent | Content::File(_), sides) => {
             match sides {
                 Sides::Shown { before, after }
-                    if before.is_none_or(<[u8]>::is_empty) && after.is_none_or(<[u8]>::is_empty) =>
+                    if before.is_none_or(<[u8]>::is_empty)
+                        && after.is_none_or(<[u8]>::is_empty) =>
                 {
                     format!("{} → {}\n", describe(old), describe(new))
                 }

@@ -13,6 +13,9 @@ use super::{
     Probe, RemotePath, System, UnitEntry, UserEntry, accounts, dpkg, systemd,
 };
 
+/// Most bytes of a file that are read at a time.
+const CHUNK: usize = 64 << 10;
+
 /// The real host that the agent runs on.
 #[derive(Default)]
 pub struct Host {
@@ -320,7 +323,10 @@ impl System for Host {
         let fail = |error| ObserveError::new(format!("reading {path}"), error);
         let mut file = as_reader(|| open_regular(path)).map_err(fail)?;
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 64 << 10];
+        let length = file.metadata().map_err(fail)?.len();
+        // A small file is not worth a large buffer; one byte more leaves room to see its end.
+        let room = usize::try_from(length).unwrap_or(CHUNK).saturating_add(1);
+        let mut buffer = vec![0; room.clamp(4096, CHUNK)];
         let mut size = 0;
         loop {
             let count = io::Read::read(&mut file, &mut buffer).map_err(fail)?;
@@ -393,7 +399,8 @@ impl System for Host {
 fn open_regular(path: &RemotePath) -> io::Result<fs::File> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::File::from(super::links::open(path.as_path(), flags)?);
+    let file =
+        fs::File::from(super::links::open(path.as_path(), flags, super::links::Last::Refused)?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }

@@ -13,9 +13,18 @@ use super::RemotePath;
 /// Most links that are followed on one way, as in path_resolution(7).
 const LINK_LIMIT: usize = 40;
 
+/// What happens if the last component of a path is a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// It is followed, like all before it.
+    Followed,
+    /// It is an error.
+    Refused,
+}
+
 /// Opens a path. As root, links on the way are followed only out of folders that nobody but root
-/// can write; the last component is never followed if it is a link.
-pub fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+/// can write.
+pub fn open(path: &Path, flags: OFlags, last: Last) -> io::Result<OwnedFd> {
     let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC;
     let directly = |path: &Path| {
@@ -23,26 +32,27 @@ pub fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     };
     match rustix::fs::openat2(CWD, path, flags, Mode::empty(), strict) {
         Ok(file) => Ok(file),
-        Err(Errno::LOOP) if rustix::process::geteuid().is_root() => directly(&resolve(path)?),
+        Err(Errno::LOOP) if rustix::process::geteuid().is_root() => directly(&resolve(path, last)?),
+        Err(Errno::LOOP) if last == Last::Followed => {
+            Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+        }
         Err(Errno::LOOP) => {
             Ok(rustix::fs::openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty())?)
         }
         // Older kernels (before 5.6), and sandboxes that do not know the call.
         Err(Errno::NOSYS | Errno::PERM) => {
-            let path = if rustix::process::geteuid().is_root() {
-                resolve(path)?
-            } else {
-                path.to_owned()
-            };
-            Ok(rustix::fs::openat(CWD, &path, flags | OFlags::NOFOLLOW, Mode::empty())?)
+            let root = rustix::process::geteuid().is_root();
+            let path = if root { resolve(path, last)? } else { path.to_owned() };
+            let flags =
+                if last == Last::Followed && !root { flags } else { flags | OFlags::NOFOLLOW };
+            Ok(rustix::fs::openat(CWD, &path, flags, Mode::empty())?)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Where a path leads if links are followed only out of folders that root alone can write; its
-/// last component is left as it is.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+/// Where a path leads if links are followed only out of folders that root alone can write.
+fn resolve(path: &Path, last: Last) -> io::Result<PathBuf> {
     let mut current = PathBuf::from("/");
     let mut pending: Vec<OsString> = components(path);
     let mut links = 0;
@@ -52,11 +62,11 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         let next = current.join(&name);
-        if pending.is_empty() && links == 0 {
+        if pending.is_empty() && last == Last::Refused {
             return Ok(next);
         }
         let stat = rustix::fs::lstat(&next)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink || pending.is_empty() {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             current = next;
             continue;
         }
@@ -113,11 +123,11 @@ mod tests {
         for name in ["safe", "open"] {
             std::os::unix::fs::symlink("../real", root.join(name).join("link")).unwrap();
         }
-        assert!(open(&root.join("real/file"), OFlags::RDONLY).is_ok());
-        assert!(open(&root.join("safe/link/file"), OFlags::RDONLY).is_ok());
-        let error = open(&root.join("open/link/file"), OFlags::RDONLY).unwrap_err();
+        assert!(open(&root.join("real/file"), OFlags::RDONLY, Last::Refused).is_ok());
+        assert!(open(&root.join("safe/link/file"), OFlags::RDONLY, Last::Refused).is_ok());
+        let error = open(&root.join("open/link/file"), OFlags::RDONLY, Last::Refused).unwrap_err();
         assert!(error.to_string().contains("not followed"), "{error}");
         std::os::unix::fs::symlink("/etc/passwd", root.join("open/last")).unwrap();
-        assert!(open(&root.join("open/last"), OFlags::RDONLY).is_err());
+        assert!(open(&root.join("open/last"), OFlags::RDONLY, Last::Refused).is_err());
     }
 }

@@ -3,6 +3,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An absolute path on a host, as bytes: a host's names need not be UTF-8.
@@ -117,7 +118,7 @@ impl<'de> Deserialize<'de> for RemotePath {
 }
 
 /// The BLAKE3 digest of a content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -129,6 +130,30 @@ impl Digest {
     /// What a hasher has seen.
     pub fn finish(hasher: &blake3::Hasher) -> Self {
         Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Hexadecimal where people may read it: as JSON's numbers, thousands of digests weigh megabytes.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&HEXLOWER.encode(&self.0))
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 32]>::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        let length = bytes.len();
+        let wrong = |_| serde::de::Error::invalid_length(length, &"32 bytes");
+        <[u8; 32]>::try_from(bytes).map(Self).map_err(wrong)
     }
 }
 
