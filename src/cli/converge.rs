@@ -162,6 +162,10 @@ fn reach(
             Reach::Resolved(Box::new(booted.destination(&connection.name, user)?))
         }
         ConnectionKind::Ssh => {
+            if let Some(key) = arguments.private_key.as_ref().filter(|key| !key.is_file()) {
+                let message = format!("--private-key: there is no file {}", key.display());
+                return Err(CliError::Usage(message));
+            }
             let named = arguments
                 .private_key
                 .clone()

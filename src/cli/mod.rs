@@ -29,8 +29,22 @@ const EXIT_FAILED: u8 = 3;
 /// Interrupted.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// Commands of the contract that this version does not have.
+const LATER: [&str; 15] = [
+    "apply", "doc", "facts", "graph", "history", "lint", "logs", "restart", "rollback", "run",
+    "schema", "secrets", "status", "undo", "vars",
+];
+
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
+    let first = surroundings.arguments.get(1).and_then(|argument| argument.to_str());
+    if let Some(command) = first.filter(|first| LATER.contains(first))
+        && !surroundings.directory.join(command).exists()
+    {
+        let message = format!("error: `converge {command}` is not supported by this version");
+        surroundings.complain(&message);
+        return ExitCode::from(EXIT_USAGE);
+    }
     let cli = match Cli::try_parse_from(&surroundings.arguments) {
         Ok(cli) => cli,
         Err(error) => {

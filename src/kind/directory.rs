@@ -110,6 +110,16 @@ impl Kind for Directory {
             .writing(claim(self.path.clone()))
     }
 
+    fn check_arguments(&self) -> Result<(), PlanError> {
+        // What a slip in a variable would cost is out of proportion to any use.
+        let depth = self.path.ancestors().count();
+        if self.state == Presence::Absent && depth <= 1 {
+            return Err(PlanError::new(format!("{} is never removed", self.path))
+                .help("folders right below `/` and `/` itself belong to the system"));
+        }
+        Ok(())
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let entry = planning.entry(&self.path)?;
         if self.state == Presence::Absent {

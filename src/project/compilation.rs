@@ -1,16 +1,16 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
 use crate::graph::{self, Graph, PlayDeclarations};
 use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern};
 use crate::lang::yaml::Node;
 use crate::lang::{
-    CompileOptions, ContentStore, Evaluated, Facts, HostVariables, Layer, Play, Program, Scope,
-    Skipped, TemplateValue, Templates, asks_for_facts, value_of,
+    CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names, Play,
+    Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, value_of,
 };
 
 /// A state file and an inventory brought together: what is declared for which host.
@@ -146,7 +146,9 @@ impl Compilation {
 
     /// Compiles all hosts without facts; says what is wrong, and what is known by then.
     pub fn check(&self, diagnostics: &mut Diagnostics) -> IndexMap<String, Outline> {
-        self.hosts
+        let mut unmatched = Unmatched::new(&self.options);
+        let outlines = self
+            .hosts
             .iter()
             .map(|host| {
                 let (plays, asks) =
@@ -158,6 +160,7 @@ impl Compilation {
                     ready.insert(host.clone(), Arc::new(graph));
                 }
                 let all = || plays.iter().flat_map(|play| &play.declarations);
+                plays.iter().for_each(|play| unmatched.see(&play.declarations));
                 let outline = Outline {
                     becomes: all().any(|declaration| declaration.common.become_user.is_some()),
                     packages: all()
@@ -167,7 +170,11 @@ impl Compilation {
                 };
                 (host.clone(), outline)
             })
-            .collect()
+            .collect();
+        if !self.hosts.is_empty() {
+            unmatched.report(diagnostics);
+        }
+        outlines
     }
 
     /// What is declared for a host whose facts are known.
@@ -302,6 +309,57 @@ fn inventory_layers(inventory: &Inventory, host: &str) -> Vec<Arc<Layer>> {
         }
     }
     layers.into_iter().map(Arc::new).collect()
+}
+
+/// What was selected on the command line and nothing has so far.
+struct Unmatched {
+    tags: BTreeSet<String>,
+    only: BTreeSet<String>,
+    known_tags: BTreeSet<String>,
+}
+
+impl Unmatched {
+    fn new(options: &CompileOptions) -> Self {
+        // These mean something whatever is declared.
+        let special = ["all", "always", "never", "tagged", "untagged"];
+        let tags = options.tags.iter().chain(&options.skip_tags);
+        Self {
+            tags: tags.filter(|tag| !special.contains(&tag.as_str())).cloned().collect(),
+            only: options.only.iter().cloned().collect(),
+            known_tags: BTreeSet::new(),
+        }
+    }
+
+    fn see(&mut self, declarations: &[Declaration]) {
+        if self.tags.is_empty() && self.only.is_empty() {
+            return;
+        }
+        for tag in declarations.iter().flat_map(|declaration| &declaration.common.tags) {
+            self.tags.remove(tag);
+            self.known_tags.insert(tag.clone());
+        }
+        let names = Names::new(declarations);
+        self.only.retain(|text| names.matching_text(text).is_empty());
+    }
+
+    fn report(&self, diagnostics: &mut Diagnostics) {
+        for tag in &self.tags {
+            let message = format!("no state has the tag `{tag}`");
+            let near = nearest(tag, self.known_tags.iter().map(String::as_str));
+            let error = Diagnostic::error("unknown-tag", message);
+            diagnostics.push(match near {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error.help("`--list-tags` lists the tags"),
+            });
+        }
+        for text in &self.only {
+            let message = format!("`--only {text}` selects nothing");
+            diagnostics.push(
+                Diagnostic::error("unknown-reference", message)
+                    .help("a resource is named `kind:key`, for example `file:/etc/motd`"),
+            );
+        }
+    }
 }
 
 fn pattern(hosts: &Node, scope: &Scope) -> Result<Pattern, Box<Diagnostic>> {
