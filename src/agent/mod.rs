@@ -11,6 +11,7 @@ mod contents;
 mod environment;
 mod output;
 mod plan;
+mod show;
 mod steps;
 mod sweep;
 mod wave;

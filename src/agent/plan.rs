@@ -1,23 +1,21 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Instant;
 
-use super::contents::{SMALL, Store};
+use super::contents::Store;
 use super::environment::environment_of;
+use super::show::SHOWN;
 use super::steps::Steps;
-use crate::change::{self, Account, Change, Content, HomeDirectory, Sides};
+use crate::change::{self, Account, Change, Content, HomeDirectory};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{
     Actor, Changed, Contents, Declared, PlanError, Planned, Planning, Watched, plan_reaction,
 };
 use crate::report::Verdict;
 use crate::resource::ResourceId;
-use crate::wire::{PlannedNode, ShownChange};
+use crate::wire::PlannedNode;
 use crate::world::{
     Entry, Host, Metadata, ObserveError, Probe, RemotePath, System, UserEntry, World,
 };
-
-/// Most bytes of differences that are shown of one node, and about as many travel in one message.
-const SHOWN: usize = 4 << 20;
 
 /// What was planned for one node.
 #[derive(Clone, Debug)]
@@ -273,7 +271,7 @@ impl Planner<'_> {
     }
 
     /// The name of the user as whom a node acts.
-    fn acting_user(&self, node: &Node) -> String {
+    pub(super) fn acting_user(&self, node: &Node) -> String {
         match &node.become_user {
             Some(name) => name.clone(),
             None => {
@@ -557,133 +555,6 @@ impl Planner<'_> {
         }
         Ok(())
     }
-
-    /// Plans as the controller is told of them, with differences as text if they are wanted.
-    fn show(
-        &self,
-        world: &World<'_>,
-        planned: &[(NodeIndex, NodePlan, u64)],
-    ) -> std::io::Result<Vec<PlannedNode>> {
-        if self.diff {
-            let wanted = planned.iter().flat_map(|(index, plan, _)| {
-                let node = &self.graph.nodes[*index as usize];
-                let private = made_private(&plan.changes);
-                plan.changes.iter().filter_map(move |one| match one {
-                    Change::Content { after: Content::File(id), .. }
-                        if !self.hidden(node, one, &private, Some(world)) =>
-                    {
-                        Some(*id)
-                    }
-                    _ => None,
-                })
-            });
-            self.store.prefetch(wanted.collect::<Vec<_>>())?;
-        }
-        Ok(planned
-            .iter()
-            .map(|(index, plan, ms)| PlannedNode {
-                node: *index,
-                verdict: plan.verdict,
-                because: plan.because.clone(),
-                depends_on: plan.depends_on.clone(),
-                assuming: plan.assuming.clone(),
-                changes: self.views(*index, &plan.changes, Some(world)),
-                ms: *ms,
-            })
-            .collect())
-    }
-
-    /// Whether a content may not be shown: it says so, or not everybody may read the file.
-    fn hidden(
-        &self,
-        node: &Node,
-        change: &Change,
-        made_private: &HashSet<&RemotePath>,
-        world: Option<&World<'_>>,
-    ) -> bool {
-        if let Some(sensitive) = node.sensitive {
-            return sensitive;
-        }
-        let Change::Content { path, .. } = change else { return false };
-        made_private.contains(path)
-            || match world {
-                Some(world) => world.entry(path).map(|found| found.value),
-                None => self.host.entry(path),
-            }
-            .map_or(true, |entry| entry.metadata().is_some_and(is_private))
-    }
-
-    /// Changes as people read them.
-    pub(super) fn views(
-        &self,
-        index: NodeIndex,
-        changes: &[Change],
-        world: Option<&World<'_>>,
-    ) -> Vec<ShownChange> {
-        let node = &self.graph.nodes[index as usize];
-        let private = made_private(changes);
-        let mut room = SHOWN;
-        changes
-            .iter()
-            .map(|one| {
-                let view = match one {
-                    Change::Content { .. } if self.hidden(node, one, &private, world) => {
-                        change::view(one, Sides::Hidden)
-                    }
-                    Change::Content { path, before, after } if self.diff => {
-                        let old = match before {
-                            Content::File(id) if id.size <= SMALL => {
-                                let planned = world
-                                    .is_some_and(|world| world.planned_content(path) == Some(*id));
-                                if planned {
-                                    self.store.bytes(id).ok()
-                                } else {
-                                    {
-                                        let user = self.acting_user(node);
-                                        let read = || self.host.read(path);
-                                        self.host.reading_as(&user, read).ok().map(Into::into)
-                                    }
-                                }
-                            }
-                            _ => None,
-                        };
-                        let new = match after {
-                            Content::File(id) if id.size <= SMALL => self.store.bytes(id).ok(),
-                            _ => None,
-                        };
-                        let lost = |side: &Content, bytes: bool| {
-                            matches!(side, Content::File(_)) && !bytes
-                        };
-                        if lost(before, old.is_some()) || lost(after, new.is_some()) {
-                            change::view(one, Sides::Omitted)
-                        } else {
-                            let sides =
-                                Sides::Shown { before: old.as_deref(), after: new.as_deref() };
-                            change::view(one, sides)
-                        }
-                    }
-                    _ => change::view(one, Sides::Omitted),
-                };
-                let view =
-                    if view.diff.len() > room { change::view(one, Sides::Omitted) } else { view };
-                room = room.saturating_sub(view.diff.len());
-                ShownChange { change: one.clone(), view }
-            })
-            .collect()
-    }
-}
-
-/// The paths that changes close to others than their owner and group.
-fn made_private(changes: &[Change]) -> HashSet<&RemotePath> {
-    let private = changes.iter().filter_map(|change| match change {
-        Change::Metadata { path, after, .. } if is_private(after) => Some(path),
-        _ => None,
-    });
-    private.collect()
-}
-
-fn is_private(metadata: &Metadata) -> bool {
-    metadata.mode & 0o004 == 0
 }
 
 /// Whether a plan makes a folder that another plan of the same level makes already.
