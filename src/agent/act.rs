@@ -137,7 +137,13 @@ impl Actuator<'_> {
         } else {
             command.ok_codes.contains(&answer.code)
         };
-        if ok { Ok(()) } else { Err(ended_badly("the command", &answer)) }
+        if ok {
+            Ok(())
+        } else if node.sensitive == Some(true) {
+            Err(format!("the command ended with code {} (its output is hidden)", answer.code))
+        } else {
+            Err(ended_badly("the command", &answer))
+        }
     }
 
     fn wait(&self, node: &Node, wait: &Wait) -> Result<(), String> {

@@ -7,6 +7,7 @@ use super::plan::{NodePlan, Planner};
 use crate::change::{self, Change, Content, Sides};
 use crate::graph::{Node, NodeIndex};
 use crate::kind::Contents;
+use crate::report::ChangeView;
 use crate::wire::{PlannedNode, ShownChange};
 use crate::world::{Metadata, RemotePath, System, World};
 
@@ -119,6 +120,12 @@ impl Planner<'_> {
                         }
                     }
                     _ => change::view(one, Sides::Omitted),
+                };
+                let view = match one {
+                    Change::Act(change::Act::Run(_)) if node.sensitive == Some(true) => {
+                        ChangeView { target: String::from("(hidden)"), ..view }
+                    }
+                    _ => view,
                 };
                 let view =
                     if view.diff.len() > room { change::view(one, Sides::Omitted) } else { view };

@@ -268,7 +268,7 @@ pub(super) fn execute(
     let (events, mut incoming) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(false);
     let result = runtime.block_on(async {
-        tokio::spawn(watch_interrupts(stop));
+        tokio::spawn(watch_interrupts(surroundings.clone(), stop));
         let fleet = tokio::spawn(fleet::converge(run, events, stopped));
         while let Some(event) = incoming.recv().await {
             on_event(&event)?;
@@ -287,17 +287,26 @@ pub(super) fn execute(
     Ok((ended, diagnostics))
 }
 
-/// The first Ctrl-C lets the hosts finish what is in hand; the second ends at once.
-async fn watch_interrupts(stop: watch::Sender<bool>) {
+/// The first Ctrl-C, or SIGTERM, lets the hosts finish what is in hand; the second ends at once.
+async fn watch_interrupts(surroundings: Surroundings, stop: watch::Sender<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
     let mut asked = false;
     loop {
-        if tokio::signal::ctrl_c().await.is_err() {
-            return;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
         if asked {
+            surroundings.complain("ended at once; what hosts had in hand may still go on there");
             std::process::exit(i32::from(EXIT_INTERRUPTED));
         }
         asked = true;
+        surroundings.complain("stopping: hosts finish what is in hand; once more ends at once");
         stop.send_replace(true);
     }
 }

@@ -160,14 +160,18 @@ impl Host {
             }
         }
         let summary = self.summary();
-        let host = self.name.clone();
-        let _ = events.send(Event::HostPlanned { host, summary });
         if summary.failed > 0 {
             return Err(
                 self.failed(format!("{} of its resources cannot be planned", summary.failed))
             );
         }
         Ok(())
+    }
+
+    /// Says that all of it is planned.
+    pub(super) fn tell_planned(&self, events: &Events) {
+        let (host, summary) = (self.name.clone(), self.summary());
+        let _ = events.send(Event::HostPlanned { host, summary });
     }
 
     fn planned(&mut self, node: PlannedNode, events: &Events) -> Result<(), HostError> {

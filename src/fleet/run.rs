@@ -205,6 +205,10 @@ async fn plan(
                 result = host.plan(&run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
+            // A dry run is read as a whole, and shows hosts in their order.
+            if !run.dry_run {
+                host.tell_planned(&events);
+            }
             if let Err(error) = &mut result
                 && !run.dry_run
             {
@@ -214,6 +218,10 @@ async fn plan(
         }
     })
     .await;
+    if run.dry_run {
+        let hosts = planned.iter().filter_map(|(_, result)| result.as_ref().ok());
+        hosts.for_each(|host| host.tell_planned(events));
+    }
     keep(planned, events, ended)
 }
 
