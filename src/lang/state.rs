@@ -68,14 +68,40 @@ const LATER_KINDS: &[&str] = &[
 /// Words of other tools, and what stands for them here.
 const FOREIGN: &[(&str, &str)] = &[
     ("async", "`timeout` bounds how long a state may take"),
+    ("become_method", "root is reached by sudo"),
     ("changed_when", "a `command` is bounded by `creates`, `unless`, `onlyif` or `read_only`"),
+    ("delay", "did you mean `retry: {times: …, delay: …}`?"),
     ("delegate_to", "give the other host a play of its own"),
     ("dest", "the path is the key itself, for example `file: /etc/motd`"),
     ("failed_when", "a `command` takes `ok_codes`"),
+    ("no_log", "did you mean `sensitive: true`?"),
     ("notify", "the service says it: `watch` reloads, `restart_on` restarts"),
     ("register", "there is no `register`: guards look at the host themselves"),
+    ("retries", "did you mean `retry: {times: …, delay: …}`?"),
     ("src", "did you mean `source` or `template`?"),
+    ("until", "did you mean `wait_for`, or `retry` on the state itself?"),
     ("with_items", "did you mean `loop`?"),
+];
+
+/// Ansible's modules, and what does the same here.
+const FOREIGN_KINDS: &[(&str, &str)] = &[
+    ("apt", "did you mean `package`?"),
+    ("apt_repository", "did you mean `repository`?"),
+    ("blockinfile", "did you mean `block_in_file`?"),
+    ("copy", "did you mean `file` with `source` or `content`, or `tree` for a folder?"),
+    ("cron", "cron jobs are not supported by this version"),
+    ("debug", "there is no `debug`: `converge plan -v` shows what every state comes to"),
+    ("import_tasks", "did you mean `include`?"),
+    ("include_role", "did you mean `include`?"),
+    ("include_tasks", "did you mean `include`?"),
+    ("lineinfile", "did you mean `line_in_file`?"),
+    ("raw", "did you mean `command`?"),
+    ("script", "did you mean `command`?"),
+    ("shell", "did you mean `command`? It takes a shell line"),
+    ("synchronize", "did you mean `tree`?"),
+    ("systemd", "did you mean `service`, or `unit` for its file?"),
+    ("systemd_service", "did you mean `service`, or `unit` for its file?"),
+    ("template", "did you mean `file` with `template`?"),
 ];
 
 /// A state as it stands in a file: its kind is known, its values are not evaluated.
@@ -225,6 +251,18 @@ fn no_kind(node: &Node, entries: &[(Node, Node)], diagnostics: &mut Diagnostics)
         key.as_text().is_some_and(|name| !COMMON.contains(&name) && !LATER_COMMON.contains(&name))
     };
     let keys = || entries.iter().map(|(key, _)| key).filter(own);
+    // Later keys may be arguments that share a module's name.
+    let foreign = keys().next().and_then(|key| {
+        let name = key.as_text()?;
+        let short = name.strip_prefix("ansible.builtin.").unwrap_or(name);
+        let (_, instead) = FOREIGN_KINDS.iter().find(|(foreign, _)| *foreign == short)?;
+        Some((key, name, *instead))
+    });
+    if let Some((key, name, instead)) = foreign {
+        let message = format!("unknown kind `{name}`");
+        diagnostics.push(Diagnostic::error("unknown-kind", message).at(key.span, instead));
+        return Broken(String::new());
+    }
     let near = keys().find_map(|key| Some((key, nearest(key.as_text()?, kinds())?)));
     if let Some((key, near)) = near {
         let message = format!("unknown kind `{}`", key.as_text().unwrap_or_default());
