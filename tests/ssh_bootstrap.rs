@@ -243,9 +243,10 @@ async fn many_hosts_start_at_once() {
     };
     let (client, program) = (Arc::new(client()), agent(200_000));
     let mut starting = tokio::task::JoinSet::new();
+    // Made once: making it writes known_hosts, which those that are under way read.
+    let destination = sshd.destination("dan");
     for _ in 0..40 {
-        let (client, program, destination) =
-            (client.clone(), program.clone(), sshd.destination("dan"));
+        let (client, program, destination) = (client.clone(), program.clone(), destination.clone());
         starting.spawn(async move {
             let session = client.connect(&destination).await?;
             bootstrap::over_ssh(&session, "web1", &program, &Privilege::Login).await
