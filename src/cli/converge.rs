@@ -244,11 +244,7 @@ pub(super) fn execute(
         client: Arc::clone(&prepared.client),
         program: Arc::clone(&prepared.program),
         dry_run,
-        plan: PlanOptions {
-            run: run_id.clone(),
-            diff: dry_run || prepared.diff,
-            untrusted: prepared.untrusted,
-        },
+        plan: PlanOptions { diff: dry_run || prepared.diff, untrusted: prepared.untrusted },
         forks: prepared.forks,
         any_errors_fatal: loaded
             .compilation

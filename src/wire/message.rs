@@ -47,8 +47,6 @@ pub enum ToAgent {
 /// How to plan.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PlanOptions {
-    /// Names the run.
-    pub run: String,
     /// Whether differences are wanted as text.
     pub diff: bool,
     /// Nothing that the project says is run: guards and checks make what they decide wait.
