@@ -62,14 +62,14 @@ fn a_chain_on_a_bare_host_is_planned_to_its_end() {
     let expected = "\
 package:nginx change
 directory:/srv/shop depends <- package:nginx
+user:shop depends <- package:nginx
+file:/srv/shop/shop.conf depends <- package:nginx
 file:/etc/nginx/conf.d/shop.conf depends <- package:nginx
 unit:shop.service depends <- package:nginx
-user:shop depends <- package:nginx
-service:nginx depends <- package:nginx
-file:/srv/shop/shop.conf depends <- package:nginx
-reaction:service:nginx depends <- file:/etc/nginx/conf.d/shop.conf service:nginx
 service:shop depends <- unit:shop.service
 reaction:service:shop ok
+service:nginx depends <- package:nginx
+reaction:service:nginx depends <- file:/etc/nginx/conf.d/shop.conf service:nginx
 command:build depends <- package:nginx directory:/srv/shop user:shop file:/srv/shop/shop.conf \
 file:/etc/nginx/conf.d/shop.conf unit:shop.service service:shop service:nginx reaction:service:nginx
 file:/srv/shop/built depends <- package:nginx command:build

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -6,25 +6,34 @@ use std::time::{Duration, Instant};
 use super::act::Actuator;
 use super::output::Output;
 use super::plan::{NodePlan, Plan, Planner, explain, is_change};
+use super::recorder::Recorder;
 use super::wave::{StepWork, Wave};
 use crate::change::{
-    Account, Act, Change, Content, PackageTransaction, Reaction, is_within, merge_packages,
+    Account, Act, Change, Content, PackageMove, PackageState, PackageTransaction, Reaction,
+    is_within, merge_packages,
 };
 use crate::graph::{Node, NodeIndex, Work};
-use crate::kind::{Changed, Declared, Watched, plan_reaction};
+use crate::kind::{Changed, Declared, Restore, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
 use crate::wire::{FromAgent, Outcome, STOPPED};
-use crate::world::{UserEntry, World};
+use crate::world::{PackageEntry, System, UserEntry, World};
 
 /// How a node ended, as later ones need to know it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ended {
-    changed: bool,
+    pub(super) changed: bool,
     failed: bool,
     /// It failed, or was left out because of a failure.
     blocked: bool,
     /// On the monotonic clock, in microseconds.
     at: u64,
+}
+
+impl Ended {
+    /// Whether it was changed, or was as declared.
+    pub(super) fn succeeded(&self) -> bool {
+        !self.blocked
+    }
 }
 
 /// Applies one play of a plan, in graph order, in parallel.
@@ -34,6 +43,16 @@ pub(super) struct Applier<'a> {
     pub(super) actuator: &'a Actuator<'a>,
     pub(super) output: &'a Arc<Output>,
     pub(super) stop: &'a AtomicBool,
+    pub(super) recorder: &'a Recorder<'a>,
+}
+
+/// A step that was carried out on its own: its outcomes, how long it took, and the packages that
+/// moved.
+struct Carried {
+    step: usize,
+    outcomes: Vec<(NodeIndex, Outcome)>,
+    ms: u64,
+    moved: Vec<PackageMove>,
 }
 
 /// What a step comes to at its turn.
@@ -100,7 +119,7 @@ impl Applier<'_> {
                 let world = World::observed(self.planner.host);
                 for step in ready {
                     match self.turn(step, walk, &world) {
-                        Turn::Settled(outcomes) => self.finish(walk, step, outcomes, 0)?,
+                        Turn::Settled(outcomes) => self.finish(walk, step, outcomes, 0),
                         Turn::Act(work, settled) if self.is_light(&work) => {
                             self.lay_over(&work, &world)?;
                             wave.add(step, work, settled);
@@ -108,25 +127,31 @@ impl Applier<'_> {
                         // It is looked at anew once a thread is free.
                         Turn::Act(..) if running >= threads => walk.wait(step),
                         Turn::Act(work, settled) => {
-                            self.announce(&work)?;
+                            if let Err(message) = self.recorder.begin(work.iter()) {
+                                let outcomes = self.fail_all(&work, settled, &message);
+                                self.finish(walk, step, outcomes, 0);
+                                continue;
+                            }
+                            self.announce(&work);
                             running += 1;
                             let results = results.clone();
                             scope.spawn(move || {
                                 let begun = Instant::now();
-                                let mut outcomes = self.act_or_explain(&work);
+                                let (mut outcomes, moved) = self.carry_out(&work);
                                 outcomes.extend(settled);
-                                let _ = results.send((step, outcomes, milliseconds(begun)));
+                                let ms = milliseconds(begun);
+                                let _ = results.send(Carried { step, outcomes, ms, moved });
                             });
                         }
                     }
                 }
                 if !wave.is_empty() {
-                    self.apply_wave(walk, wave)?;
+                    self.apply_wave(walk, wave);
                 } else if running > 0 && (idle || running >= threads) {
-                    let Ok((step, outcomes, ms)) = finished.recv() else { break };
+                    let Ok(carried) = finished.recv() else { break };
                     running -= 1;
                     self.planner.host.forget();
-                    self.finish(walk, step, outcomes, ms)?;
+                    self.conclude(walk, vec![carried]);
                 } else if idle {
                     break;
                 }
@@ -215,8 +240,11 @@ impl Applier<'_> {
         }
         if nothing {
             for (index, _) in act {
-                let pending = self.plan[index as usize].as_ref().is_some_and(NodePlan::pending);
-                let because = String::from(if pending { "it is as declared by now" } else { "" });
+                let plan = self.plan[index as usize].as_ref();
+                let because = match plan {
+                    Some(plan) if !plan.pending() => plan.because.clone(),
+                    _ => String::from("it is as declared by now"),
+                };
                 settled.push((index, Outcome::Met { because }));
             }
             return Turn::Settled(settled);
@@ -231,6 +259,12 @@ impl Applier<'_> {
         let skipped = |because: &str| Some(Outcome::Skipped { because: because.to_owned() });
         if let Work::Skipped(reason) = &node.work {
             return skipped(reason);
+        }
+        if let Work::Restore(Restore { only_shown: true, .. }) = &node.work {
+            return match plan.verdict {
+                Verdict::Skipped => skipped(&plan.because),
+                _ => Some(Outcome::Met { because: String::new() }),
+            };
         }
         if self.stop.load(Ordering::Relaxed) {
             return skipped(STOPPED);
@@ -248,6 +282,7 @@ impl Applier<'_> {
         }
         if let Some(watched) = &node.onchanges
             && !watched.iter().any(|index| ended(index).changed)
+            && !self.planner.owed.contains_key(&node.id)
         {
             let because = String::from("nothing changed that it waits for");
             return Some(Outcome::Met { because });
@@ -328,6 +363,7 @@ impl Applier<'_> {
             unit_file: changed(&self.planner.unit_files_of(*service)),
             // Whether it started after what it watches, the times tell.
             late: true,
+            owed: self.planner.owed_reaction(&node.id),
         };
         let Declared::Service(declared) = declared else { return Ok(Vec::new()) };
         let mut planning = self.planner.planning(node, world);
@@ -427,8 +463,45 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn announce(&self, work: &[(NodeIndex, Vec<Change>)]) -> std::io::Result<()> {
-        work.iter().try_for_each(|(index, _)| self.output.send(&FromAgent::Started(*index)))
+    fn announce(&self, work: &[(NodeIndex, Vec<Change>)]) {
+        for (index, _) in work {
+            self.tell(&FromAgent::Started(*index));
+        }
+    }
+
+    /// Tells the controller; where it is gone, what is in hand is finished and nothing more begun.
+    fn tell(&self, message: &FromAgent) {
+        if self.output.send(message).is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn fail_all(
+        &self,
+        work: &StepWork,
+        settled: Vec<(NodeIndex, Outcome)>,
+        message: &str,
+    ) -> Vec<(NodeIndex, Outcome)> {
+        let failed = |index: NodeIndex| self.failed(self.node(index), message.to_owned());
+        work.iter().map(|(index, _)| (*index, failed(*index))).chain(settled).collect()
+    }
+
+    /// Carries out a step, and says which packages moved on the way: which come along is not
+    /// always known before.
+    fn carry_out(&self, work: &StepWork) -> (Vec<(NodeIndex, Outcome)>, Vec<PackageMove>) {
+        let mut all = work.iter().flat_map(|(_, changes)| changes);
+        if !all.any(|change| matches!(change, Change::Packages(_))) {
+            return (self.act_or_explain(work), Vec::new());
+        }
+        let host = self.planner.host;
+        let before = host.packages();
+        let outcomes = self.act_or_explain(work);
+        host.forget();
+        let moved = match (before, host.packages()) {
+            (Ok(before), Ok(after)) => moved_between(&before, &after),
+            _ => Vec::new(),
+        };
+        (outcomes, moved)
     }
 
     /// What a step comes to, also if the code that makes its changes has a bug.
@@ -551,18 +624,15 @@ impl Applier<'_> {
         Outcome::Changed(views)
     }
 
-    fn apply_wave(&self, walk: &mut Walk, wave: Wave) -> std::io::Result<()> {
+    fn apply_wave(&self, walk: &mut Walk, wave: Wave) {
         let begun = Instant::now();
-        let wanted =
-            wave.work().flat_map(|(_, changes)| changes).filter_map(|change| match change {
-                Change::Content { after: Content::File(id), .. } => Some(*id),
-                _ => None,
-            });
-        self.planner.store.prefetch(wanted.collect::<Vec<_>>())?;
-        let results = self.actuator.make_wave(&wave, &|index| self.node(index));
-        self.planner.store.settle()?;
+        let results = match self.make_wave(&wave) {
+            Ok(results) => results,
+            Err(message) => wave.work().map(|(index, _)| (*index, message.clone())).collect(),
+        };
         self.planner.host.forget();
         let ms = milliseconds(begun);
+        let mut carried = Vec::new();
         for (step, nodes, settled) in wave.into_steps() {
             let outcomes = nodes
                 .into_iter()
@@ -575,33 +645,93 @@ impl Applier<'_> {
                 })
                 .chain(settled)
                 .collect();
-            self.finish(walk, step, outcomes, ms)?;
+            carried.push(Carried { step, outcomes, ms, moved: Vec::new() });
         }
-        Ok(())
+        self.conclude(walk, carried);
     }
 
-    fn finish(
-        &self,
-        walk: &mut Walk,
-        step: usize,
-        outcomes: Vec<(NodeIndex, Outcome)>,
-        ms: u64,
-    ) -> std::io::Result<()> {
-        walk.done.insert(step);
-        let at = monotonic_microseconds();
-        for (node, outcome) in outcomes {
-            let failed = matches!(outcome, Outcome::Failed { .. });
-            let counts = matches!(outcome, Outcome::Failed { ignored: false, .. });
-            let changed = matches!(outcome, Outcome::Changed(_));
-            let left_out = matches!(outcome, Outcome::Skipped { .. })
-                && !matches!(self.node(node).work, Work::Skipped(_));
-            let blocked = failed || left_out;
-            walk.ended[node as usize] = Some(Ended { changed, failed, blocked, at });
-            walk.failed |= counts;
-            self.output.send(&FromAgent::Done { node, outcome, ms })?;
-        }
-        Ok(())
+    /// Puts the contents of a wave in place; says what failed, by node.
+    fn make_wave(&self, wave: &Wave) -> Result<HashMap<NodeIndex, String>, String> {
+        let wanted =
+            wave.work().flat_map(|(_, changes)| changes).filter_map(|change| match change {
+                Change::Content { after: Content::File(id), .. } => Some(*id),
+                _ => None,
+            });
+        let store = self.planner.store;
+        store.prefetch(wanted.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        // What was asked for is taken in, whatever comes of it: orders stand behind it.
+        let results = self
+            .recorder
+            .begin(wave.work())
+            .map(|()| self.actuator.make_wave(wave, &|index| self.node(index)));
+        store.settle().map_err(|error| error.to_string())?;
+        results
     }
+
+    fn finish(&self, walk: &mut Walk, step: usize, outcomes: Vec<(NodeIndex, Outcome)>, ms: u64) {
+        self.conclude(walk, vec![Carried { step, outcomes, ms, moved: Vec::new() }]);
+    }
+
+    /// Steps are done: first the journal says so, then the controller is told.
+    fn conclude(&self, walk: &mut Walk, steps: Vec<Carried>) {
+        let at = monotonic_microseconds();
+        let outcomes = steps
+            .iter()
+            .flat_map(|carried| &carried.outcomes)
+            .map(|(index, outcome)| (*index, outcome));
+        let moved = steps.iter().flat_map(|carried| &carried.moved).cloned().collect();
+        if self.recorder.end(outcomes, at, moved).is_err() {
+            // What was done is done; without a journal nothing more may begin.
+            walk.failed = true;
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        for Carried { step, outcomes, ms, .. } in steps {
+            walk.done.insert(step);
+            for (node, outcome) in outcomes {
+                let failed = matches!(outcome, Outcome::Failed { .. });
+                let counts = matches!(outcome, Outcome::Failed { ignored: false, .. });
+                let changed = matches!(outcome, Outcome::Changed(_));
+                let shown = matches!(self.node(node).work, Work::Skipped(_))
+                    || matches!(
+                        self.node(node).work,
+                        Work::Restore(Restore { only_shown: true, .. })
+                    );
+                let left_out = matches!(outcome, Outcome::Skipped { .. }) && !shown;
+                let blocked = failed || left_out;
+                walk.ended[node as usize] = Some(Ended { changed, failed, blocked, at });
+                walk.failed |= counts;
+                self.tell(&FromAgent::Done { node, outcome, ms });
+            }
+        }
+    }
+}
+
+/// The packages that differ between two looks.
+fn moved_between(
+    before: &BTreeMap<String, PackageEntry>,
+    after: &BTreeMap<String, PackageEntry>,
+) -> Vec<PackageMove> {
+    let state = |entry: Option<&PackageEntry>| {
+        let entry = entry?;
+        let version = Some(entry.version.clone()?);
+        Some(PackageState { version, hold: entry.hold })
+    };
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let (was, is) = (state(before.get(name)), state(after.get(name)));
+            let gone = before.contains_key(name) && !after.contains_key(name);
+            (was != is).then(|| PackageMove {
+                name: name.clone(),
+                before: was,
+                after: is,
+                purge: gone,
+                requested: false,
+                source: None,
+            })
+        })
+        .collect()
 }
 
 /// Whether a change is the planned one, or what that leaves open.

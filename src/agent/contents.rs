@@ -1,8 +1,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use super::journal::Objects;
 use super::output::Output;
 use crate::kind::Contents;
 use crate::wire::FromAgent;
@@ -26,6 +28,8 @@ pub(super) struct Store {
     output: Arc<Output>,
     /// What plans have made; lives as long as the run.
     made: Mutex<HashMap<ContentId, Arc<[u8]>>>,
+    /// What earlier runs have kept, where this one takes something back.
+    kept: OnceLock<Arc<Objects>>,
     channel: Mutex<Channel>,
 }
 
@@ -49,7 +53,16 @@ impl Store {
             kept_order: VecDeque::new(),
             kept_bytes: 0,
         };
-        Self { output, made: Mutex::default(), channel: Mutex::new(channel) }
+        Self { output, made: Mutex::default(), kept: OnceLock::new(), channel: Mutex::new(channel) }
+    }
+
+    /// Takes contents also from what earlier runs have kept.
+    pub(super) fn also_from(&self, objects: Arc<Objects>) {
+        let _ = self.kept.set(objects);
+    }
+
+    fn kept(&self, id: &ContentId) -> Option<File> {
+        self.kept.get()?.open(id).ok()
     }
 
     fn made(&self, id: &ContentId) -> Option<Arc<[u8]>> {
@@ -69,7 +82,8 @@ impl Store {
             let known = id.size > SMALL
                 || channel.kept.contains_key(&id)
                 || channel.pending.contains(&id)
-                || self.made(&id).is_some();
+                || self.made(&id).is_some()
+                || self.kept(&id).is_some();
             if !known {
                 channel.pending.insert(id);
                 wanted.push(id);
@@ -104,6 +118,9 @@ impl Store {
         if let Some(bytes) = self.made(id) {
             return target.write_all(&bytes);
         }
+        if let Some(file) = self.kept(id) {
+            return copy_kept(file, id, target);
+        }
         let mut channel = self.channel();
         while !channel.asked.is_empty() {
             channel.take_one()?;
@@ -121,6 +138,24 @@ impl Store {
         written?;
         if Digest::finish(&hasher) == id.digest { Ok(()) } else { Err(wrong_content()) }
     }
+}
+
+/// Copies a content that an earlier run has kept.
+fn copy_kept(mut file: File, id: &ContentId, target: &mut dyn Write) -> io::Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        target.write_all(&buffer[..count])?;
+    }
+    if Digest::finish(&hasher) == id.digest {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "what was kept of it is damaged"))
 }
 
 fn wrong_content() -> io::Error {
@@ -181,6 +216,11 @@ impl Contents for Store {
         }
         if let Some(bytes) = self.made(id) {
             return Ok(bytes);
+        }
+        if let Some(file) = self.kept(id) {
+            let mut bytes = Vec::new();
+            copy_kept(file, id, &mut bytes)?;
+            return Ok(bytes.into());
         }
         let mut channel = self.channel();
         if !channel.kept.contains_key(id) && !channel.pending.contains(id) {

@@ -3,12 +3,14 @@ use std::time::Instant;
 
 use super::contents::Store;
 use super::environment::environment_of;
+use super::journal::{Debt, How};
 use super::show::SHOWN;
 use super::steps::Steps;
 use crate::change::{self, Account, Change, Content, HomeDirectory};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{
-    Actor, Changed, Contents, Declared, PlanError, Planned, Planning, Watched, plan_reaction,
+    Actor, Changed, Contents, Declared, OwedReaction, PlanError, Planned, Planning, Watched,
+    plan_reaction,
 };
 use crate::report::Verdict;
 use crate::resource::ResourceId;
@@ -27,6 +29,8 @@ pub(super) struct NodePlan {
     pub(super) assuming: Vec<NodeIndex>,
     /// It failed, which is ignored.
     pub(super) ignored: bool,
+    /// An earlier run owed it.
+    pub(super) owed: bool,
 }
 
 impl NodePlan {
@@ -38,6 +42,7 @@ impl NodePlan {
             depends_on: Vec::new(),
             assuming: Vec::new(),
             ignored: false,
+            owed: false,
         }
     }
 
@@ -67,6 +72,10 @@ pub(super) struct Planner<'a> {
     pub(super) diff: bool,
     /// Guards are not run: what they decide waits.
     pub(super) untrusted: bool,
+    /// What earlier runs owe, by whom it is owed to.
+    pub(super) owed: HashMap<ResourceId, Vec<Debt>>,
+    /// What the kernel calls this boot.
+    pub(super) boot: String,
 }
 
 /// A plan of all nodes, by their index.
@@ -196,7 +205,21 @@ impl Planner<'_> {
                     depends_on.extend(waits);
                     depends_on.sort_unstable();
                     depends_on.dedup();
+                    let node = &self.graph.nodes[index as usize];
                     let visible = planned.changes.iter().any(is_change);
+                    let owed = visible.then(|| self.owed_by(node, plan)).flatten();
+                    if let Work::Restore(restore) = &node.work
+                        && restore.only_shown
+                    {
+                        let reason = "no longer declared; `prune: true` in its play removes it";
+                        let settled = if visible {
+                            NodePlan::settled(Verdict::Skipped, reason)
+                        } else {
+                            NodePlan::settled(Verdict::Ok, "")
+                        };
+                        result.push((index, NodePlan { changes: planned.changes, ..settled }));
+                        continue;
+                    }
                     let undecided = undecided.map(str::to_owned).or(planned.undecided);
                     let verdict = if undecided.is_some() || !depends_on.is_empty() {
                         Verdict::Depends
@@ -207,7 +230,8 @@ impl Planner<'_> {
                     };
                     NodePlan {
                         verdict,
-                        because: undecided.or(planned.because).unwrap_or_default(),
+                        owed: owed.is_some(),
+                        because: undecided.or(owed).or(planned.because).unwrap_or_default(),
                         assuming: indexes(&planned.assuming),
                         changes: planned.changes,
                         depends_on,
@@ -306,6 +330,7 @@ impl Planner<'_> {
         let mut planning = self.planning(node, world);
         match &node.work {
             Work::Skipped(_) => {}
+            Work::Restore(restore) => restore.plan(&mut planning)?,
             Work::Resource(declared) => {
                 declared.kind().plan(&mut planning)?;
                 if let Some(check) = declared.kind().validate() {
@@ -332,6 +357,7 @@ impl Planner<'_> {
                         index > service
                             && plan[*index as usize].as_ref().is_some_and(NodePlan::pending)
                     }),
+                    owed: self.owed_reaction(&node.id),
                 };
                 let Declared::Service(declared) = declared else { return Ok(planning.finish()) };
                 let Some(due) = plan_reaction(declared, &mut planning, watched)? else {
@@ -351,6 +377,35 @@ impl Planner<'_> {
             }
         }
         Ok(planning.finish())
+    }
+
+    /// The reaction that is owed to a service, with the times since which it is. What runs since a
+    /// later boot has seen all of it.
+    pub(super) fn owed_reaction(&self, id: &ResourceId) -> OwedReaction {
+        let mut owed = OwedReaction::default();
+        for debt in self.owed.get(id).into_iter().flatten().filter(|debt| debt.boot == self.boot) {
+            let since = debt.finished.unwrap_or(u64::MAX);
+            match debt.how {
+                How::Restart => owed.restart = owed.restart.max(Some(since)),
+                How::Reload => owed.reload = owed.reload.max(Some(since)),
+                How::Act => {}
+            }
+        }
+        owed
+    }
+
+    /// Why a node acts though nothing makes it act in this run: an earlier one owed it.
+    fn owed_by(&self, node: &Node, plan: &Plan) -> Option<String> {
+        let debts = self.owed.get(&node.id)?;
+        let changing = |nodes: &[NodeIndex]| {
+            nodes.iter().any(|index| plan[*index as usize].as_ref().is_some_and(NodePlan::pending))
+        };
+        let due_anyway = match &node.work {
+            Work::Reaction { reload, restart, .. } => changing(reload) || changing(restart),
+            _ => node.onchanges.as_ref().is_some_and(|watched| changing(watched)),
+        };
+        let debt = debts.first().filter(|_| !due_anyway)?;
+        Some(format!("owed since run {}, which changed {}", debt.run, debt.from))
     }
 
     /// The nodes that declare the unit file of a service.
@@ -390,7 +445,7 @@ impl Planner<'_> {
             };
             if !watched.iter().any(|index| verdict(index) == Verdict::Change) {
                 waits.extend(watched.iter().filter(|index| verdict(index) == Verdict::Depends));
-                if waits.is_empty() {
+                if waits.is_empty() && !self.owed.contains_key(&node.id) {
                     let reason = "nothing changed that it waits for";
                     return Gate::Settled(NodePlan::settled(Verdict::Ok, reason));
                 }
@@ -485,6 +540,9 @@ impl Planner<'_> {
         world: &World<'_>,
     ) -> std::io::Result<()> {
         let node = &self.graph.nodes[index as usize];
+        if plan.verdict == Verdict::Skipped {
+            return Ok(()); // it is only shown
+        }
         if plan.verdict == Verdict::Depends {
             world.doubt(&node.id);
         }

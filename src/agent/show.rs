@@ -14,6 +14,19 @@ use crate::world::{Metadata, RemotePath, System, World};
 /// Most bytes of differences that are shown of one node, and about as many travel in one message.
 pub(super) const SHOWN: usize = 4 << 20;
 
+/// How much of contents is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// Contents of at most so many bytes.
+    pub(super) each: u64,
+    /// So many bytes of text in all.
+    pub(super) all: usize,
+}
+
+impl Bounds {
+    const NOTHING: Self = Self { each: 0, all: 0 };
+}
+
 impl Planner<'_> {
     /// Plans as the controller is told of them, with differences as text if they are wanted.
     pub(super) fn show(
@@ -44,6 +57,7 @@ impl Planner<'_> {
                 because: plan.because.clone(),
                 depends_on: plan.depends_on.clone(),
                 assuming: plan.assuming.clone(),
+                owed: plan.owed,
                 changes: self.views(*index, &plan.changes, Some(world)),
                 ms: *ms,
             })
@@ -77,9 +91,21 @@ impl Planner<'_> {
         changes: &[Change],
         world: Option<&World<'_>>,
     ) -> Vec<ShownChange> {
+        let bounds = if self.diff { Bounds { each: SMALL, all: SHOWN } } else { Bounds::NOTHING };
+        self.views_within(index, changes, world, bounds)
+    }
+
+    /// Changes as people read them, with as many differences of contents as fit.
+    pub(super) fn views_within(
+        &self,
+        index: NodeIndex,
+        changes: &[Change],
+        world: Option<&World<'_>>,
+        bounds: Bounds,
+    ) -> Vec<ShownChange> {
         let node = &self.graph.nodes[index as usize];
         let private = made_private(changes);
-        let mut room = SHOWN;
+        let mut room = bounds.all;
         changes
             .iter()
             .map(|one| {
@@ -87,9 +113,9 @@ impl Planner<'_> {
                     Change::Content { .. } if self.hidden(node, one, &private, world) => {
                         change::view(one, Sides::Hidden)
                     }
-                    Change::Content { path, before, after } if self.diff => {
+                    Change::Content { path, before, after } if room > 0 => {
                         let old = match before {
-                            Content::File(id) if id.size <= SMALL => {
+                            Content::File(id) if id.size <= bounds.each => {
                                 let planned = world
                                     .is_some_and(|world| world.planned_content(path) == Some(*id));
                                 if planned {
@@ -105,7 +131,9 @@ impl Planner<'_> {
                             _ => None,
                         };
                         let new = match after {
-                            Content::File(id) if id.size <= SMALL => self.store.bytes(id).ok(),
+                            Content::File(id) if id.size <= bounds.each => {
+                                self.store.bytes(id).ok()
+                            }
                             _ => None,
                         };
                         let lost = |side: &Content, bytes: bool| {

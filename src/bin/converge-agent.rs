@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         login: std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()),
         program: std::env::current_exe().unwrap_or_default(),
         now: Some(std::time::SystemTime::now()),
+        state: None,
     };
     match agent::serve(std::io::stdin(), std::io::stdout(), &start) {
         Ok(()) => ExitCode::SUCCESS,

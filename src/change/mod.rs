@@ -5,6 +5,7 @@
 mod accounts;
 mod diff;
 pub mod files;
+mod inverse;
 mod overlay;
 pub mod packages;
 mod render;
@@ -14,6 +15,7 @@ mod units;
 
 pub use accounts::apply as apply_account;
 pub use diff::sanitize;
+pub use inverse::{Inverse, inverse};
 pub use overlay::lay_over;
 pub use packages::{apply as apply_packages, is_within, merge as merge_packages};
 pub use render::{Sides, view};

@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
     subcommand_negates_reqs = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 all is as declared; 1 bad input or usage, no host touched; 2 changes are pending \
-                  (with --dry-run --exit-code); 3 a host failed or could not be reached; 130 interrupted."
+                  (with --dry-run --exit-code); 3 a host failed or could not be reached; 5 refused: another run \
+                  is changing a host; 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -24,12 +25,55 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a run would change (the same as --dry-run).
     Plan(ConvergeArguments),
+    /// Take a run's changes back, where they can be.
+    Undo(UndoArguments),
+    /// Past runs, newest first; one run with its differences.
+    History(HistoryArguments),
     /// Rehearse a state file on throw-away hosts: converge, then converge again.
     Test(ConvergeArguments),
     /// Show the hosts and variables of an inventory, as ansible-inventory does.
     Inventory(InventoryArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UndoArguments {
+    /// The run, as `converge history` names it.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    /// Overwrite what was changed by others since.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// Wait for hosts that another run is changing, instead of ending with 5.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HistoryArguments {
+    /// A state file, whose runs are shown, and a run, which is shown with its differences.
+    #[arg(value_name = "STATE_FILE] [RUN", num_args = 0..=2)]
+    pub(crate) what: Vec<String>,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// At most so many runs.
+    #[arg(short = 'n', value_name = "N", default_value_t = 20)]
+    pub(crate) number: usize,
+    /// What is printed: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// No colours.
+    #[arg(long)]
+    pub(crate) no_color: bool,
 }
 
 /// Where the hosts are.
@@ -53,12 +97,6 @@ pub(crate) struct ConvergeArguments {
     pub(crate) state_file: Option<String>,
     #[command(flatten)]
     pub(crate) source: InventorySource,
-    /// Change nothing; show what would be changed.
-    #[arg(short = 'C', long = "dry-run", visible_alias = "check")]
-    pub(crate) dry_run: bool,
-    /// Show differences of contents (on by default in a dry run).
-    #[arg(short = 'D', long)]
-    pub(crate) diff: bool,
     /// Only states with these tags.
     #[arg(short, long, value_name = "TAG", value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
@@ -71,6 +109,47 @@ pub(crate) struct ConvergeArguments {
     /// Variables: `k=v`, a mapping, or `@FILE`.
     #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
     pub(crate) extra_vars: Vec<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// List the hosts that would take part, and end.
+    #[arg(long)]
+    pub(crate) list_hosts: bool,
+    /// List the tags of the state file, and end.
+    #[arg(long)]
+    pub(crate) list_tags: bool,
+    /// Wait for hosts that another run is changing, instead of ending with 5.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+impl ConvergeArguments {
+    /// A run over an inventory's hosts that declares nothing.
+    pub(crate) fn without_states(
+        source: &InventorySource,
+        connection: &ConnectionArguments,
+        output: &OutputArguments,
+    ) -> Self {
+        Self {
+            state_file: None,
+            source: source.clone(),
+            tags: Vec::new(),
+            skip_tags: Vec::new(),
+            only: Vec::new(),
+            extra_vars: Vec::new(),
+            connection: connection.clone(),
+            list_hosts: false,
+            list_tags: false,
+            wait: false,
+            output: output.clone(),
+        }
+    }
+}
+
+/// How hosts are reached.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConnectionArguments {
     /// Hosts at the same time [default: 50].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) forks: Option<u16>,
@@ -89,12 +168,17 @@ pub(crate) struct ConvergeArguments {
     /// Log in with this private key.
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key: Option<PathBuf>,
-    /// List the hosts that would take part, and end.
-    #[arg(long)]
-    pub(crate) list_hosts: bool,
-    /// List the tags of the state file, and end.
-    #[arg(long)]
-    pub(crate) list_tags: bool,
+}
+
+/// Whether anything is changed, and what is printed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OutputArguments {
+    /// Change nothing; show what would be changed.
+    #[arg(short = 'C', long = "dry-run", visible_alias = "check")]
+    pub(crate) dry_run: bool,
+    /// Show differences of contents (on by default in a dry run).
+    #[arg(short = 'D', long)]
+    pub(crate) diff: bool,
     /// What is printed: text, json, jsonl or markdown.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: String,

@@ -5,18 +5,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
-use super::arguments::ConvergeArguments;
+use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments};
 use super::load::{Loaded, load};
 use super::prompt::Terminal;
 use super::sandbox::Hosts;
 use super::screen::{Screen, show};
 use super::{
-    CliError, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PENDING, EXIT_USAGE, Surroundings,
+    CliError, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE,
+    Surroundings,
 };
 use crate::diagnostic::Diagnostics;
-use crate::fleet::{self, Ended, HostRun, Reach, Refused, Run};
+use crate::fleet::{self, Ended, HostRun, Purpose, Reach, Reachable, Refused, Run};
 use crate::inventory::{Connection, ConnectionKind};
-use crate::report::Event;
+use crate::report::{Event, RunInfo};
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
 use crate::wire::PlanOptions;
 
@@ -29,7 +30,7 @@ pub(super) fn run(
     arguments: &ConvergeArguments,
     plan_only: bool,
 ) -> Result<u8, CliError> {
-    let dry_run = plan_only || arguments.dry_run;
+    let dry_run = plan_only || arguments.output.dry_run;
     if arguments.source.untrusted && !dry_run {
         let message = "--untrusted is for plans: add --dry-run, or use `converge plan`";
         return Err(CliError::Usage(message.to_owned()));
@@ -45,15 +46,16 @@ pub(super) fn run(
             plays.iter().flat_map(|play| play.tag_listing()).collect();
         return surroundings.print(&lines(tags.iter().map(String::as_str))).map(|()| EXIT_OK);
     }
-    let mut screen = Screen::open(surroundings, arguments, dry_run)?;
+    let mut screen = Screen::open(surroundings, &arguments.output, dry_run)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
-    let prepared = prepare(surroundings, arguments, loaded, &hosts)?;
+    let prepared = prepare(surroundings, &arguments.connection, &arguments.output, loaded, &hosts)?;
+    let errand = Errand { dry_run, wait: arguments.wait && !dry_run, undo: None };
     let (ended, diagnostics) =
-        execute(surroundings, &prepared, dry_run, &mut |event| screen.event(event))?;
+        execute(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
     // The process ends here: taking large graphs apart piece by piece would only cost time.
     std::mem::forget(prepared);
-    Ok(exit_code(ended, dry_run, arguments.exit_code))
+    Ok(exit_code(ended, dry_run, arguments.output.exit_code))
 }
 
 fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
@@ -66,6 +68,8 @@ pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
         EXIT_INTERRUPTED
     } else if ended.refused {
         EXIT_USAGE
+    } else if ended.locked {
+        EXIT_REFUSED
     } else if ended.failed {
         EXIT_FAILED
     } else if dry_run && wanted && ended.changed {
@@ -78,19 +82,37 @@ pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
 /// All that a run of the fleet needs; can be run several times.
 pub(super) struct Prepared {
     pub(super) loaded: Arc<Loaded>,
-    hosts: Vec<HostRun>,
-    client: Arc<Client>,
-    program: Arc<AgentProgram>,
-    forks: usize,
+    pub(super) reachable: Reachable,
     diff: bool,
-    untrusted: bool,
     exit_code: bool,
+}
+
+/// What a run is to do with its hosts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Errand {
+    /// Nothing is changed.
+    pub(super) dry_run: bool,
+    /// It waits for locks that other runs have.
+    pub(super) wait: bool,
+    /// It takes back that run; whether what was changed since is overwritten.
+    pub(super) undo: Option<(String, bool)>,
+}
+
+impl Errand {
+    pub(super) fn plan() -> Self {
+        Self { dry_run: true, ..Self::default() }
+    }
+
+    pub(super) fn converge() -> Self {
+        Self::default()
+    }
 }
 
 /// Finds the agent's program, asks for passwords, and says how each host is reached.
 pub(super) fn prepare(
     surroundings: &Surroundings,
-    arguments: &ConvergeArguments,
+    arguments: &ConnectionArguments,
+    output: &OutputArguments,
     loaded: Loaded,
     booted: &Hosts,
 ) -> Result<Prepared, CliError> {
@@ -133,20 +155,22 @@ pub(super) fn prepare(
     show(surroundings, &loaded.compilation.sources, &diagnostics)?;
     let settings = &loaded.project.settings;
     Ok(Prepared {
-        forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
-        diff: arguments.diff || settings.diff.unwrap_or(false) || arguments.format != "text",
-        untrusted: arguments.source.untrusted,
-        exit_code: arguments.exit_code,
+        reachable: Reachable {
+            hosts,
+            contents: loaded.compilation.contents.clone(),
+            client,
+            program,
+            forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
+        },
+        diff: output.diff || settings.diff.unwrap_or(false) || output.format != "text",
+        exit_code: output.exit_code,
         loaded: Arc::new(loaded),
-        hosts,
-        client,
-        program,
     })
 }
 
 fn reach(
     surroundings: &Surroundings,
-    arguments: &ConvergeArguments,
+    arguments: &ConnectionArguments,
     connection: &Connection,
     password: Option<Password>,
     booted: &Hosts,
@@ -205,25 +229,32 @@ fn agent_program(surroundings: &Surroundings) -> Result<AgentProgram, CliError> 
         .map_err(|error| CliError::Machine(error.to_string()))
 }
 
+/// The threads on which connections are served.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Machine(format!("threads cannot be started: {error}")))
+}
+
 /// Runs the fleet once, and hands on its events as they come.
 pub(super) fn execute(
     surroundings: &Surroundings,
     prepared: &Prepared,
-    dry_run: bool,
+    errand: &Errand,
     on_event: &mut dyn FnMut(&Event) -> Result<(), CliError>,
 ) -> Result<(Ended, Diagnostics), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Machine(format!("threads cannot be started: {error}")))?;
+    let runtime = runtime()?;
     let begun = Instant::now();
     let loaded = &prepared.loaded;
     let diagnostics = Arc::new(Mutex::new(Diagnostics::default()));
-    let run_id = run_id((surroundings.clock)());
-    let run = Run {
-        hosts: prepared.hosts.clone(),
-        compile: {
+    let dry_run = errand.dry_run;
+    let info = run_info(surroundings, loaded, dry_run);
+    let run_id = info.id.clone();
+    let purpose = match &errand.undo {
+        Some((run, force)) => Purpose::Undo { run: run.clone(), force: *force },
+        None => Purpose::Converge({
             let (loaded, diagnostics) = (Arc::clone(loaded), Arc::clone(&diagnostics));
             Arc::new(move |host, facts| {
                 let mut found = Diagnostics::default();
@@ -239,13 +270,19 @@ pub(super) fn execute(
                 }
                 if refused { Err(Refused) } else { Ok(graph) }
             })
-        },
-        contents: loaded.compilation.contents.clone(),
-        client: Arc::clone(&prepared.client),
-        program: Arc::clone(&prepared.program),
+        }),
+    };
+    let run = Run {
+        reachable: prepared.reachable.clone(),
+        purpose,
         dry_run,
-        plan: PlanOptions { diff: dry_run || prepared.diff, untrusted: prepared.untrusted },
-        forks: prepared.forks,
+        wait: errand.wait,
+        plan: PlanOptions {
+            diff: dry_run || prepared.diff,
+            untrusted: loaded.untrusted,
+            run: info,
+            lock: !dry_run,
+        },
         any_errors_fatal: loaded
             .compilation
             .program
@@ -257,9 +294,12 @@ pub(super) fn execute(
     on_event(&Event::RunStarted {
         run: run_id,
         inventory: loaded.inventory.clone(),
-        state_file: loaded.state_file.clone(),
+        state_file: match &errand.undo {
+            Some((run, _)) => format!("undo {run}"),
+            None => loaded.state_file.clone(),
+        },
         dry_run,
-        hosts: run.hosts.iter().map(|host| host.name.clone()).collect(),
+        hosts: run.reachable.hosts.iter().map(|host| host.name.clone()).collect(),
     })?;
     let (events, mut incoming) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(false);
@@ -304,6 +344,20 @@ async fn watch_interrupts(surroundings: Surroundings, stop: watch::Sender<bool>)
         asked = true;
         surroundings.complain("stopping: hosts finish what is in hand; once more ends at once");
         stop.send_replace(true);
+    }
+}
+
+/// The run that is about to begin, as hosts keep it.
+fn run_info(surroundings: &Surroundings, loaded: &Loaded, dry_run: bool) -> RunInfo {
+    let now = (surroundings.clock)();
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    RunInfo {
+        id: run_id(now),
+        who: format!("{}@{}", surroundings.user, surroundings.host_name),
+        begun: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        // Only what changes a host is kept there.
+        commit: if dry_run { None } else { crate::project::commit(&loaded.project.root) },
+        ..loaded.info.clone()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::inventory::{Connection, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, Layer, LookupEnvironment, Program, Templates};
 use crate::project::{Compilation, Download, Outline, Project};
+use crate::report::RunInfo;
 
 /// Everything that is known before a host is connected to; nothing in it is wrong.
 pub(super) struct Loaded {
@@ -22,6 +23,9 @@ pub(super) struct Loaded {
     pub(super) inventory: String,
     /// The state file as it was given.
     pub(super) state_file: String,
+    /// What the hosts' records know this by; the run itself is not named yet.
+    pub(super) info: RunInfo,
+    pub(super) untrusted: bool,
 }
 
 /// An inventory, read.
@@ -73,20 +77,25 @@ pub(super) fn load(
     arguments: &ConvergeArguments,
 ) -> Result<Loaded, CliError> {
     let mut diagnostics = Diagnostics::default();
-    let state_file = arguments
-        .state_file
-        .clone()
-        .ok_or_else(|| CliError::Usage(String::from("no state file was given")))?;
     // The settings are read once more with the inventory; where the file is comes first.
     let finder =
         Project::find(&surroundings.directory, &Sources::default(), &mut Diagnostics::default());
-    let path = finder.state_file(&state_file)?;
-    let beside: Vec<PathBuf> = path.parent().map(Path::to_owned).into_iter().collect();
+    let path = match &arguments.state_file {
+        Some(name) => Some(finder.state_file(name)?),
+        None => None,
+    };
+    let folder = path.as_deref().and_then(Path::parent);
+    let beside: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
     let loaded = inventory(surroundings, &arguments.source, &beside, &mut diagnostics)?;
     let LoadedInventory { project, sources, inventory, name } = loaded;
-    let shown = PathBuf::from(project.shown(&path));
     let confined = arguments.source.untrusted.then_some(project.root.as_path());
-    let program = Program::load(&sources, &shown, confined, &mut diagnostics);
+    let program = match &path {
+        Some(path) => {
+            let shown = PathBuf::from(project.shown(path));
+            Program::load(&sources, &shown, confined, &mut diagnostics)
+        }
+        None => Program::without_states(&sources),
+    };
     let given = arguments.source.limit.as_deref();
     if given.is_some_and(|limit| limit.trim_matches([' ', ',']).is_empty()) {
         let message = "--limit is empty; leave it out to mean all hosts";
@@ -112,7 +121,7 @@ pub(super) fn load(
         skip_tags: arguments.skip_tags.clone(),
         only: arguments.only.clone(),
         login: None,
-        becomes: arguments.becomes,
+        becomes: arguments.connection.becomes,
         become_user: None,
         extra: Some(extra),
         fetch: if arguments.source.untrusted { None } else { Some(Arc::new(Download)) },
@@ -130,7 +139,7 @@ pub(super) fn load(
     let mut connections = IndexMap::new();
     for host in compilation.hosts() {
         if let Some(mut connection) = compilation.connection(host, &mut diagnostics) {
-            if let Some(user) = &arguments.user {
+            if let Some(user) = &arguments.connection.user {
                 connection.user = Some(user.clone());
             }
             connections.insert(host.clone(), connection);
@@ -141,7 +150,46 @@ pub(super) fn load(
         let message = "no host is selected: the plays and --limit have none in common";
         return Err(CliError::Usage(message.to_owned()));
     }
-    Ok(Loaded { project, compilation, outlines, connections, inventory: name, state_file })
+    let info = RunInfo {
+        project: project.name(),
+        state_file: path.as_ref().map(|path| project.named(path)).unwrap_or_default(),
+        digest: path
+            .and_then(|path| std::fs::read(path).ok())
+            .map(|text| blake3::hash(&text).to_string()),
+        inventory: scope_name(&project, &name),
+        ..RunInfo::default()
+    };
+    let untrusted = arguments.source.untrusted;
+    Ok(Loaded {
+        project,
+        compilation,
+        outlines,
+        connections,
+        inventory: name,
+        state_file: arguments.state_file.clone().unwrap_or_default(),
+        info,
+        untrusted,
+    })
+}
+
+/// An inventory as records know it, however it was named: a path below `inventory/` without its
+/// ending, or what was given.
+fn scope_name(project: &Project, given: &str) -> String {
+    let names = given.split('+').map(|name| match project.inventory(name) {
+        Ok(path) if !name.contains(',') => {
+            let path = project.named(&path);
+            let name = path.strip_prefix("inventory/").unwrap_or(&path);
+            let endings = [".yml", ".yaml", ".ini"];
+            endings
+                .iter()
+                .find_map(|ending| name.strip_suffix(ending))
+                .unwrap_or(name)
+                .trim_end_matches('/')
+                .to_owned()
+        }
+        _ => name.to_owned(),
+    });
+    names.collect::<Vec<_>>().join("+")
 }
 
 /// The variables of the command line: `k=v` (several, separated by blanks), a YAML mapping, or

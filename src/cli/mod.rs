@@ -3,6 +3,7 @@
 
 mod arguments;
 mod converge;
+mod history;
 mod inventory;
 mod load;
 mod prompt;
@@ -10,6 +11,7 @@ mod rehearse;
 mod sandbox;
 mod screen;
 mod surroundings;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -26,13 +28,15 @@ const EXIT_USAGE: u8 = 1;
 const EXIT_PENDING: u8 = 2;
 /// A host failed or could not be reached.
 const EXIT_FAILED: u8 = 3;
+/// Refused: a lock is held.
+const EXIT_REFUSED: u8 = 5;
 /// Interrupted.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 15] = [
-    "apply", "doc", "facts", "graph", "history", "lint", "logs", "restart", "rollback", "run",
-    "schema", "secrets", "status", "undo", "vars",
+const LATER: [&str; 13] = [
+    "apply", "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema",
+    "secrets", "status", "vars",
 ];
 
 /// Runs the command line and gives the process's exit code.
@@ -56,6 +60,8 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
     let result = match cli.command {
         None => converge::run(surroundings, &cli.converge, false),
         Some(Command::Plan(options)) => converge::run(surroundings, &options, true),
+        Some(Command::Undo(options)) => undo::run(surroundings, &options),
+        Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),

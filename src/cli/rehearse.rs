@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::arguments::ConvergeArguments;
-use super::converge::{execute, exit_code, prepare};
+use super::converge::{Errand, execute, exit_code, prepare};
 use super::load::load;
 use super::sandbox::Hosts;
 use super::screen::{Screen, show};
@@ -20,7 +20,7 @@ pub(super) fn run(
     surroundings: &Surroundings,
     arguments: &ConvergeArguments,
 ) -> Result<u8, CliError> {
-    if arguments.dry_run {
+    if arguments.output.dry_run {
         let message = "`converge test` changes throw-away hosts; --dry-run makes no sense with it";
         return Err(CliError::Usage(message.to_owned()));
     }
@@ -30,13 +30,13 @@ pub(super) fn run(
         connection.kind = ConnectionKind::Sandbox;
         connection.user = None;
     }
-    let mut screen = Screen::open(surroundings, arguments, false)?;
+    let mut screen = Screen::open(surroundings, &arguments.output, false)?;
     let hosts = Hosts::boot(surroundings, &loaded, false)?;
-    let prepared = prepare(surroundings, arguments, loaded, &hosts)?;
+    let prepared = prepare(surroundings, &arguments.connection, &arguments.output, loaded, &hosts)?;
     let sources = &prepared.loaded.compilation.sources;
 
     let mut planned = Seen::new();
-    let (ended, diagnostics) = execute(surroundings, &prepared, true, &mut |event| {
+    let (ended, diagnostics) = execute(surroundings, &prepared, &Errand::plan(), &mut |event| {
         collect(event, &mut planned);
         Ok(())
     })?;
@@ -48,10 +48,11 @@ pub(super) fn run(
 
     surroundings.complain("converging");
     let mut done = Seen::new();
-    let (ended, diagnostics) = execute(surroundings, &prepared, false, &mut |event| {
-        collect(event, &mut done);
-        screen.event(event)
-    })?;
+    let (ended, diagnostics) =
+        execute(surroundings, &prepared, &Errand::converge(), &mut |event| {
+            collect(event, &mut done);
+            screen.event(event)
+        })?;
     show(surroundings, sources, &diagnostics)?;
     if ended.failed || ended.interrupted || ended.refused {
         return Ok(exit_code(ended, false, false));
@@ -59,10 +60,11 @@ pub(super) fn run(
 
     surroundings.complain("converging again");
     let mut again = Seen::new();
-    let (ended, diagnostics) = execute(surroundings, &prepared, false, &mut |event| {
-        collect(event, &mut again);
-        Ok(())
-    })?;
+    let (ended, diagnostics) =
+        execute(surroundings, &prepared, &Errand::converge(), &mut |event| {
+            collect(event, &mut again);
+            Ok(())
+        })?;
     show(surroundings, sources, &diagnostics)?;
     if ended.failed || ended.interrupted {
         surroundings.complain("the second run failed, though the first did not");

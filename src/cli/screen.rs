@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::arguments::ConvergeArguments;
+use super::arguments::OutputArguments;
 use super::{CliError, Surroundings};
 use crate::diagnostic::{self, Diagnostics, Severity, Sources, Style};
 use crate::report::{Event, Format, Options, Reporter, reporter};
@@ -17,7 +17,7 @@ impl Screen {
     /// Opens what was asked for: one format on standard output, and files.
     pub(super) fn open(
         surroundings: &Surroundings,
-        arguments: &ConvergeArguments,
+        arguments: &OutputArguments,
         dry_run: bool,
     ) -> Result<Self, CliError> {
         let format =

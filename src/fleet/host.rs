@@ -3,12 +3,15 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::link::Link;
-use super::run::{HostRun, Reach, Run};
+use super::run::{HostRun, Reach, Reachable};
 use crate::graph::{Graph, NodeIndex};
-use crate::report::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+use crate::report::{
+    ChangeView, Event, PastRun, Phase, Resource, RunInfo, Status, Summary, Verdict,
+};
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
-    self, FromAgent, Outcome, PlanOptions, PlannedNode, STOPPED, ToAgent, WireError,
+    self, AddedNode, Differing, FromAgent, Notes, Outcome, PlanOptions, PlannedNode, STOPPED,
+    ToAgent, WireError,
 };
 
 /// Most bytes of facts that are believed.
@@ -44,12 +47,12 @@ impl HostError {
 }
 
 async fn over_ssh(
-    run: &Run,
+    reachable: &Reachable,
     host: &HostRun,
     destination: &ssh::Destination,
 ) -> Result<ssh::AgentStream, ssh::Error> {
-    let session = run.client.connect(destination).await?;
-    bootstrap::over_ssh(&session, &host.name, &run.program, &host.privilege).await
+    let session = reachable.client.connect(destination).await?;
+    bootstrap::over_ssh(&session, &host.name, &reachable.program, &host.privilege).await
 }
 
 /// A host with a running agent.
@@ -58,6 +61,8 @@ pub(super) struct Host {
     link: Link,
     facts: String,
     graph: Arc<Graph>,
+    /// Nodes that the host's records have brought, behind those of the graph.
+    added: Vec<AddedNode>,
     /// What is known of each node: its plan, then what was done.
     resources: Vec<Option<Resource>>,
     /// Which of them the agent has reported as done.
@@ -65,17 +70,46 @@ pub(super) struct Host {
     /// Whether the plan left anything to do in a play.
     busy: Vec<bool>,
     applied: bool,
+    verified: bool,
 }
+
+/// What a host was asked to compare itself with.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// With what is declared for it.
+    Plan,
+    /// With what was before a run.
+    Undo {
+        /// The run.
+        run: String,
+        /// Whether what was changed since is overwritten.
+        force: bool,
+    },
+    /// The same as before, with its lock tried once more.
+    Again,
+}
+
+/// How planning went.
+pub(super) enum PlanEnd {
+    Planned,
+    /// Another run has the lock; who, in a sentence.
+    Held(String),
+}
+
+/// Most past runs that a host may tell of.
+const PAST_LIMIT: usize = 10_000;
+/// Most nodes that a host's records may bring.
+const ADDED_LIMIT: usize = 1 << 20;
 
 impl Host {
     pub(super) async fn connect(
-        run: &Run,
+        reachable: &Reachable,
         host: HostRun,
         events: &Events,
     ) -> Result<Self, HostError> {
         let stream = match &host.reach {
             Reach::Ssh(request) => {
-                let resolved = run
+                let resolved = reachable
                     .client
                     .resolve(request)
                     .await
@@ -83,16 +117,16 @@ impl Host {
                 for message in resolved.warnings {
                     let _ = events.send(Event::Warning { host: Some(host.name.clone()), message });
                 }
-                over_ssh(run, &host, &resolved.destination).await
+                over_ssh(reachable, &host, &resolved.destination).await
             }
-            Reach::Resolved(destination) => over_ssh(run, &host, destination).await,
-            Reach::Local => bootstrap::local(&host.name, &run.program, &host.privilege).await,
+            Reach::Resolved(destination) => over_ssh(reachable, &host, destination).await,
+            Reach::Local => bootstrap::local(&host.name, &reachable.program, &host.privilege).await,
         };
         let stream = stream.map_err(|error| HostError::from_ssh(&error))?;
-        let (link, hello) = Link::greet(stream, run.contents.clone())
+        let (link, hello) = Link::greet(stream, reachable.contents.clone())
             .await
             .map_err(|error| HostError::new(Status::Unreachable, error.to_string()))?;
-        if hello.program != run.program.digest() {
+        if hello.program != reachable.program.digest() {
             let message = "the host runs another agent than the one that was sent there";
             return Err(HostError::new(Status::Unreachable, message));
         }
@@ -113,10 +147,12 @@ impl Host {
             link,
             facts: hello.facts.json,
             graph: Arc::default(),
+            added: Vec::new(),
             resources: Vec::new(),
             done: Vec::new(),
             busy: Vec::new(),
             applied: false,
+            verified: false,
         })
     }
 
@@ -131,30 +167,112 @@ impl Host {
 
     /// Takes what is declared.
     pub(super) fn declare(&mut self, graph: Arc<Graph>) {
-        self.resources = vec![None; graph.nodes.len()];
-        self.done = vec![false; graph.nodes.len()];
-        self.busy = vec![false; graph.plays.len()];
         self.graph = graph;
+        self.clear();
+    }
+
+    /// Forgets what was planned.
+    fn clear(&mut self) {
+        self.added.clear();
+        self.resources = vec![None; self.graph.nodes.len()];
+        self.done = vec![false; self.graph.nodes.len()];
+        self.busy = vec![false; self.graph.plays.len().max(1)];
+    }
+
+    /// What is known of a node by its number.
+    fn named(&self, node: NodeIndex) -> Option<Named<'_>> {
+        let index = node as usize;
+        if let Some(node) = self.graph.nodes.get(index) {
+            let label = node.label.as_deref();
+            return Some(Named { id: node.id.as_str(), label, at: &node.at, play: node.play });
+        }
+        let added = self.added.get(index.checked_sub(self.graph.nodes.len())?)?;
+        Some(Named { id: &added.id, label: None, at: &added.at, play: added.play })
+    }
+
+    /// Takes in what the host's records bring.
+    fn add(&mut self, nodes: Vec<AddedNode>) -> Result<(), HostError> {
+        if self.added.len() + nodes.len() > ADDED_LIMIT {
+            return Err(self.failed(String::from("the host's records name too many things")));
+        }
+        self.added.extend(nodes);
+        let all = self.graph.nodes.len() + self.added.len();
+        self.resources.resize_with(all, || None);
+        self.done.resize(all, false);
+        Ok(())
+    }
+
+    fn tell_notes(&self, notes: Notes, dry_run: bool, events: &Events) {
+        let warn = |message: String| {
+            let _ = events.send(Event::Warning { host: Some(self.name.clone()), message });
+        };
+        for cut_off in notes.cut_off {
+            let who = describe_run(&cut_off.run);
+            let hand = match cut_off.in_hand.len() {
+                0 => String::from("between two changes"),
+                1..=3 => format!("while it changed {}", cut_off.in_hand.join(", ")),
+                many => format!("while it changed {} and {} more", cut_off.in_hand[0], many - 1),
+            };
+            let now = if dry_run { "the next run finishes it" } else { "this run finishes it" };
+            warn(format!("{who} was cut off here {hand}; {now}"));
+        }
+        if let Some(reason) = notes.unreadable {
+            warn(format!("records of earlier runs cannot be read, so nothing is pruned: {reason}"));
+        }
+        for what in notes.cannot {
+            warn(what);
+        }
+        if let Some(run) = notes.running {
+            warn(format!("{} is changing this host meanwhile", describe_run(&run)));
+        }
     }
 
     /// Lets the agent plan.
     pub(super) async fn plan(
         &mut self,
+        order: &Order,
         options: &PlanOptions,
         events: &Events,
-    ) -> Result<(), HostError> {
+    ) -> Result<PlanEnd, HostError> {
         let host = self.name.clone();
         let _ = events.send(Event::HostPhase { host, phase: Phase::Planning });
-        let order = ToAgent::Plan { graph: Arc::clone(&self.graph), options: options.clone() };
+        self.clear();
+        let options = options.clone();
+        let order = match order {
+            Order::Plan => {
+                ToAgent::Plan { graph: Arc::clone(&self.graph), options: options.clone() }
+            }
+            Order::Undo { run, force } => {
+                ToAgent::Undo { run: run.clone(), force: *force, options: options.clone() }
+            }
+            Order::Again => ToAgent::Again,
+        };
         self.link.say(&order).map_err(|error| self.lost(&error))?;
         loop {
             match self.link.next().await.map_err(|error| self.lost(&error))? {
+                FromAgent::Held { holder, account } => {
+                    let who = holder.map_or_else(
+                        || String::from("a run that does not say who it is"),
+                        |run| describe_run(&run),
+                    );
+                    let what = account.map_or_else(
+                        || String::from("this host"),
+                        |account| format!("what belongs to {account} here"),
+                    );
+                    let mut message = String::new();
+                    crate::change::sanitize(&format!("{who} is changing {what}"), &mut message);
+                    return Ok(PlanEnd::Held(message));
+                }
+                FromAgent::Added(nodes) => self.add(nodes)?,
                 FromAgent::Planned(nodes) => {
                     for node in nodes {
-                        self.planned(node, events)?;
+                        self.planned(node)?;
                     }
                 }
-                FromAgent::PlanDone => break,
+                FromAgent::PlanDone(notes) => {
+                    self.tell_notes(notes, !options.lock, events);
+                    break;
+                }
                 FromAgent::Fatal(message) => return Err(self.failed(message)),
                 _ => return Err(self.failed(String::from("the agent answers out of turn"))),
             }
@@ -165,7 +283,69 @@ impl Host {
                 self.failed(format!("{} of its resources cannot be planned", summary.failed))
             );
         }
-        Ok(())
+        Ok(PlanEnd::Planned)
+    }
+
+    /// Lets go of the host's lock, and forgets the plan.
+    pub(super) fn release(&mut self) {
+        // A broken connection shows when the next answer is awaited.
+        let _ = self.link.say(&ToAgent::Release);
+    }
+
+    /// Has the agent look whether all is as declared by now, and ends the run there.
+    pub(super) async fn finish(&mut self, events: &Events) -> Result<(), HostError> {
+        if !self.applied {
+            return Ok(());
+        }
+        self.link.say(&ToAgent::Finish).map_err(|error| self.lost(&error))?;
+        let differs = match self.link.next().await.map_err(|error| self.lost(&error))? {
+            FromAgent::Finished { differs } => differs,
+            FromAgent::Fatal(message) => return Err(self.failed(message)),
+            _ => return Err(self.failed(String::from("the agent answers out of turn"))),
+        };
+        self.verified = differs.is_empty();
+        let mut names = Vec::new();
+        for Differing { node, changes } in differs {
+            let Some(Some(resource)) = self.resources.get_mut(node as usize) else { continue };
+            resource.verdict = Verdict::Failed;
+            resource.because = String::from(
+                "it does not converge: after it was made as declared, it differs again",
+            );
+            resource.changes = changes;
+            names.push(resource.id.clone());
+            let _ =
+                events.send(Event::Done { host: self.name.clone(), resource: resource.clone() });
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(self.failed(format!("does not converge: {}", names.join(", "))))
+    }
+
+    /// The runs that were on the host, oldest first, and what is wrong with records that cannot be
+    /// read.
+    pub(super) async fn past(
+        &mut self,
+        run: Option<String>,
+    ) -> Result<(Vec<PastRun>, Vec<String>), HostError> {
+        self.link.say(&ToAgent::Past { run }).map_err(|error| self.lost(&error))?;
+        let mut past = Vec::new();
+        loop {
+            match self.link.next().await.map_err(|error| self.lost(&error))? {
+                FromAgent::Past(runs) if past.len() < PAST_LIMIT => past.extend(runs),
+                FromAgent::PastDone { unreadable } => return Ok((past, unreadable)),
+                FromAgent::Fatal(message) => return Err(self.failed(message)),
+                _ => return Err(self.failed(String::from("the agent answers out of turn"))),
+            }
+        }
+    }
+
+    /// Says what is planned of each resource.
+    pub(super) fn tell_resources(&self, events: &Events) {
+        for resource in self.resources.iter().flatten() {
+            let (host, resource) = (self.name.clone(), resource.clone());
+            let _ = events.send(Event::Planned { host, resource });
+        }
     }
 
     /// Says that all of it is planned.
@@ -174,8 +354,8 @@ impl Host {
         let _ = events.send(Event::HostPlanned { host, summary });
     }
 
-    fn planned(&mut self, node: PlannedNode, events: &Events) -> Result<(), HostError> {
-        let Some(declared) = self.graph.nodes.get(node.node as usize) else {
+    fn planned(&mut self, node: PlannedNode) -> Result<(), HostError> {
+        let Some(named) = self.named(node.node) else {
             return Err(
                 self.failed(String::from("the agent names a resource that was not declared"))
             );
@@ -186,30 +366,29 @@ impl Host {
         let names = |indexes: &[NodeIndex]| -> Vec<String> {
             indexes
                 .iter()
-                .filter_map(|index| self.graph.nodes.get(*index as usize))
-                .map(|node| node.id.to_string())
+                .filter_map(|index| self.named(*index))
+                .map(|named| named.id.to_owned())
                 .collect()
         };
-        let acts =
-            matches!(node.verdict, Verdict::Change | Verdict::Depends) || !node.changes.is_empty();
-        if acts && let Some(busy) = self.busy.get_mut(declared.play as usize) {
-            *busy = true;
-        }
+        let acts = matches!(node.verdict, Verdict::Change | Verdict::Depends)
+            || (node.verdict == Verdict::Ok && !node.changes.is_empty());
+        let (play, name) = (named.play as usize, self.graph.plays.get(named.play as usize));
         let resource = Resource {
-            id: declared.id.to_string(),
-            label: declared.label.clone(),
-            play: self.graph.plays.get(declared.play as usize).cloned().unwrap_or_default(),
+            id: named.id.to_owned(),
+            label: named.label.map(str::to_owned),
+            play: name.map(|play| play.name.clone()).unwrap_or_default(),
             verdict: node.verdict,
             because: node.because,
             depends_on: names(&node.depends_on),
             assuming: names(&node.assuming),
-            owed: false,
+            owed: node.owed,
             changes: node.changes.into_iter().map(|shown| shown.view).collect(),
-            at: declared.at.clone(),
+            at: named.at.to_owned(),
             ms: node.ms,
         };
-        let host = self.name.clone();
-        let _ = events.send(Event::Planned { host, resource: resource.clone() });
+        if acts && let Some(busy) = self.busy.get_mut(play) {
+            *busy = true;
+        }
         self.resources[node.node as usize] = Some(resource);
         Ok(())
     }
@@ -258,11 +437,11 @@ impl Host {
             };
             match message.map_err(|error| self.lost(&error))? {
                 FromAgent::Started(node) => {
-                    if let Some(node) = self.graph.nodes.get(node as usize) {
+                    if let Some(named) = self.named(node) {
                         let _ = events.send(Event::Started {
                             host: self.name.clone(),
-                            id: node.id.to_string(),
-                            label: node.label.clone(),
+                            id: named.id.to_owned(),
+                            label: named.label.map(str::to_owned),
                         });
                     }
                 }
@@ -297,6 +476,10 @@ impl Host {
             }
             Outcome::Changed(views) => (Verdict::Change, resource.because.clone(), views),
             Outcome::Met { because } => (Verdict::Ok, because, Vec::new()),
+            // What is only shown stays shown.
+            Outcome::Skipped { because } if resource.verdict == Verdict::Skipped => {
+                (Verdict::Skipped, because, std::mem::take(&mut resource.changes))
+            }
             Outcome::Skipped { because } => (Verdict::Skipped, because, Vec::new()),
             Outcome::Failed { message, ignored: false } => {
                 (Verdict::Failed, message, std::mem::take(&mut resource.changes))
@@ -368,6 +551,11 @@ impl Host {
         self.summary()
     }
 
+    /// Whether the host was planned again after the run, and nothing differed.
+    pub(super) fn verified(&self) -> bool {
+        self.verified
+    }
+
     fn failed(&self, message: String) -> HostError {
         HostError { status: Status::Failed, message, summary: self.summary() }
     }
@@ -385,4 +573,25 @@ impl Host {
     pub(super) async fn close(self) {
         self.link.close().await;
     }
+}
+
+/// A node's name and place.
+struct Named<'a> {
+    id: &'a str,
+    label: Option<&'a str>,
+    at: &'a str,
+    play: u32,
+}
+
+/// A run in a few words: what, who, since when.
+fn describe_run(run: &RunInfo) -> String {
+    let since = i64::try_from(run.begun)
+        .ok()
+        .and_then(|begun| jiff::Timestamp::from_millisecond(begun).ok())
+        .map_or_else(String::new, |begun| format!(", since {}", begun.strftime("%F %T UTC")));
+    let (id, who, file, inventory) = (&run.id, &run.who, &run.state_file, &run.inventory);
+    let mut text = String::new();
+    let words = format!("run {id} ({file} for {inventory}, by {who}{since})");
+    crate::change::sanitize(&words, &mut text);
+    text
 }

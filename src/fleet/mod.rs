@@ -6,6 +6,8 @@
 
 mod host;
 mod link;
+mod past;
 mod run;
 
-pub use run::{Compile, Ended, HostRun, Reach, Refused, Run, converge};
+pub use past::{HostPast, past};
+pub use run::{Compile, Ended, HostRun, Purpose, Reach, Reachable, Refused, Run, converge};

@@ -1,9 +1,10 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::host::{Host, HostError};
+use super::host::{Host, HostError, Order, PlanEnd};
 use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Phase, Status};
@@ -39,24 +40,47 @@ pub struct Refused;
 /// Compiles what is declared for a host, from its name and its facts as JSON.
 pub type Compile = dyn Fn(&str, &str) -> Result<Arc<Graph>, Refused> + Send + Sync;
 
-/// A run of one state file on many hosts.
-pub struct Run {
+/// What a run is there for.
+#[derive(Clone)]
+pub enum Purpose {
+    /// To converge hosts to what this compiles for each once its facts are known.
+    Converge(Arc<Compile>),
+    /// To take a run back.
+    Undo {
+        /// Its name.
+        run: String,
+        /// Whether what was changed since is overwritten.
+        force: bool,
+    },
+}
+
+/// Hosts, and all that it takes to reach them.
+#[derive(Clone)]
+pub struct Reachable {
     /// In inventory order.
     pub hosts: Vec<HostRun>,
-    /// Compiles a host's graph once its facts are known.
-    pub compile: Arc<Compile>,
     /// All contents that declarations name.
     pub contents: Arc<ContentStore>,
     /// Connects.
     pub client: Arc<Client>,
     /// The program that is pushed.
     pub program: Arc<AgentProgram>,
+    /// Hosts that are connected to, planned and changed at the same time.
+    pub forks: usize,
+}
+
+/// A run on many hosts.
+pub struct Run {
+    /// The hosts.
+    pub reachable: Reachable,
+    /// What it is there for.
+    pub purpose: Purpose,
     /// Nothing is changed.
     pub dry_run: bool,
     /// How to plan.
     pub plan: PlanOptions,
-    /// Hosts that are connected to, planned and changed at the same time.
-    pub forks: usize,
+    /// Whether it waits for locks that other runs have, instead of ending.
+    pub wait: bool,
     /// Whether a failed host keeps the plays after it from beginning anywhere, by play.
     pub any_errors_fatal: Vec<bool>,
 }
@@ -72,9 +96,14 @@ pub struct Ended {
     pub changed: bool,
     /// It was stopped before its end.
     pub interrupted: bool,
+    /// Another run has the lock of a host; none was changed.
+    pub locked: bool,
 }
 
 type Events = mpsc::UnboundedSender<Event>;
+
+/// About how long to wait before locks are tried once more.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Converges all hosts of a run, or plans only. `interrupt` turns true when the user wants it to
 /// stop: hosts then finish what is in hand.
@@ -87,7 +116,7 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         return ended;
     };
     let mut hosts = plan(&run, hosts, &events, &mut ended, interrupt.clone()).await;
-    if !run.dry_run {
+    if !run.dry_run && !ended.locked {
         for play in 0..run.any_errors_fatal.len() {
             let fatal = play > 0 && run.any_errors_fatal[play - 1];
             if *interrupt.borrow() || (fatal && ended.failed) {
@@ -100,26 +129,28 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         for host in &mut hosts {
             host.leave_rest(because, &events);
         }
+        hosts = finish(&run, hosts, &events, &mut ended).await;
     }
     for host in hosts {
         ended.changed |= host.changed();
         let (status, summary) = host.status(run.dry_run);
         let name = host.name().to_owned();
         let error = if *interrupt.borrow() { host.stopped_at() } else { None };
+        let verified = host.verified();
         host.close().await;
-        let _ = events.send(Event::HostDone { host: name, status, error, summary });
+        let _ = events.send(Event::HostDone { host: name, status, error, summary, verified });
     }
     ended.interrupted = *interrupt.borrow();
     ended
 }
 
 /// Runs something for each host, `forks` at a time; results in the order of the hosts.
-async fn for_each<T, U, F>(run: &Run, items: Vec<T>, act: impl Fn(T) -> F) -> Vec<U>
+pub(super) async fn for_each<T, U, F>(forks: usize, items: Vec<T>, act: impl Fn(T) -> F) -> Vec<U>
 where
     F: Future<Output = U> + Send + 'static,
     U: Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(run.forks.max(1)));
+    let permits = Arc::new(Semaphore::new(forks.max(1)));
     let mut tasks = JoinSet::new();
     for (index, item) in items.into_iter().enumerate() {
         let permits = Arc::clone(&permits);
@@ -148,14 +179,14 @@ async fn connect(
     ended: &mut Ended,
     interrupt: watch::Receiver<bool>,
 ) -> Vec<Host> {
-    let started = for_each(run, run.hosts.clone(), |host| {
+    let started = for_each(run.reachable.forks, run.reachable.hosts.clone(), |host| {
         let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
         async move {
             let name = host.name.clone();
             let phase = Event::HostPhase { host: name.clone(), phase: Phase::Connecting };
             let _ = events.send(phase);
             let connected = tokio::select! {
-                connected = Host::connect(&run, host, &events) => connected,
+                connected = Host::connect(&run.reachable, host, &events) => connected,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
             (name, connected)
@@ -169,13 +200,17 @@ async fn connect(
 async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let permits = Arc::new(Semaphore::new(workers));
-    let compiled = for_each(run, hosts, |mut host| {
+    let compiled = for_each(run.reachable.forks, hosts, |mut host| {
         let (run, permits) = (Arc::clone(run), Arc::clone(&permits));
         async move {
             let _permit = permits.acquire().await;
             let name = host.name().to_owned();
             let facts = host.facts().to_owned();
-            let graph = tokio::task::spawn_blocking(move || (run.compile)(&name, &facts)).await;
+            let Purpose::Converge(compile) = run.purpose.clone() else {
+                host.declare(Arc::default());
+                return Some(host);
+            };
+            let graph = tokio::task::spawn_blocking(move || compile(&name, &facts)).await;
             match graph {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Ok(Ok(graph)) => {
@@ -197,16 +232,103 @@ async fn plan(
     ended: &mut Ended,
     interrupt: watch::Receiver<bool>,
 ) -> Vec<Host> {
-    let planned = for_each(run, hosts, |mut host| {
+    let mut order = match &run.purpose {
+        Purpose::Converge(_) => Order::Plan,
+        Purpose::Undo { run, force } => Order::Undo { run: run.clone(), force: *force },
+    };
+    let mut hosts = hosts;
+    loop {
+        let (planned, held) = plan_all(run, hosts, &order, events, ended, interrupt.clone()).await;
+        if held.is_empty() {
+            for host in planned.iter().filter(|_| run.wait) {
+                host.tell_resources(events);
+                host.tell_planned(events);
+            }
+            return planned;
+        }
+        // None of them is changed, so that two runs over the same hosts never wait for each other.
+        if !run.wait || *interrupt.borrow() {
+            ended.locked = true;
+            refuse(planned, held, events).await;
+            return Vec::new();
+        }
+        let warnings = held.iter().map(|(host, message)| (host.name().to_owned(), message.clone()));
+        for (host, message) in warnings {
+            let message = format!("{message}; waiting");
+            let _ = events.send(Event::Warning { host: Some(host), message });
+        }
+        hosts = planned;
+        for host in &mut hosts {
+            host.release();
+        }
+        hosts.extend(held.into_iter().map(|(host, _)| host));
+        let order_of =
+            |host: &Host| run.reachable.hosts.iter().position(|one| one.name == host.name());
+        hosts.sort_by_key(order_of);
+        order = Order::Again;
+        // Of two runs that wait for each other's hosts, one comes first.
+        let pause = LOCK_PAUSE.mul_f64(0.5 + f64::from(rand_byte()) / 255.0);
+        let mut interrupt = interrupt.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = interrupt.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+/// Says of all hosts that none was changed, because others are being changed by another run.
+async fn refuse(planned: Vec<Host>, held: Vec<(Host, String)>, events: &Events) {
+    let mut ends: Vec<(Host, Status, String)> = planned
+        .into_iter()
+        .map(|host| {
+            let message = String::from("nothing was changed: another host is locked");
+            (host, Status::Skipped, message)
+        })
+        .collect();
+    ends.extend(held.into_iter().map(|(host, message)| (host, Status::Failed, message)));
+    for (mut host, status, message) in ends {
+        let summary = host.leave_rest("the run did not begin", events);
+        let name = host.name().to_owned();
+        host.close().await;
+        let error = Some(message);
+        let _ =
+            events.send(Event::HostDone { host: name, status, error, summary, verified: false });
+    }
+}
+
+/// A byte that nobody can foresee.
+fn rand_byte() -> u8 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(()).to_le_bytes()[0]
+}
+
+/// Lets all hosts plan; those whose locks others have are apart, with who has them.
+async fn plan_all(
+    run: &Arc<Run>,
+    hosts: Vec<Host>,
+    order: &Order,
+    events: &Events,
+    ended: &mut Ended,
+    interrupt: watch::Receiver<bool>,
+) -> (Vec<Host>, Vec<(Host, String)>) {
+    let planned = for_each(run.reachable.forks, hosts, |mut host| {
         let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
+        let order = order.clone();
         async move {
             let name = host.name().to_owned();
             let mut result = tokio::select! {
-                result = host.plan(&run.plan, &events) => result,
+                result = host.plan(&order, &run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
+            if let Ok(PlanEnd::Held(message)) = result {
+                return (name, Ok((host, Some(message))));
+            }
+            // Where locks are waited for, it may all be planned once more.
+            if !run.wait || result.is_err() {
+                host.tell_resources(&events);
+            }
             // A dry run is read as a whole, and shows hosts in their order.
-            if !run.dry_run {
+            if !run.dry_run && !run.wait {
                 host.tell_planned(&events);
             }
             if let Err(error) = &mut result
@@ -214,15 +336,37 @@ async fn plan(
             {
                 error.summary = host.leave_rest("the host was not planned to its end", &events);
             }
-            (name, result.map(|()| host))
+            (name, result.map(|_| (host, None)))
         }
     })
     .await;
     if run.dry_run {
         let hosts = planned.iter().filter_map(|(_, result)| result.as_ref().ok());
-        hosts.for_each(|host| host.tell_planned(events));
+        hosts.for_each(|(host, _)| host.tell_planned(events));
     }
-    keep(planned, events, ended)
+    let mut free = Vec::new();
+    let mut held = Vec::new();
+    for (host, message) in keep(planned, events, ended) {
+        match message {
+            None => free.push(host),
+            Some(message) => held.push((host, message)),
+        }
+    }
+    (free, held)
+}
+
+/// Has hosts look whether all is as declared by now.
+async fn finish(run: &Arc<Run>, hosts: Vec<Host>, events: &Events, ended: &mut Ended) -> Vec<Host> {
+    let finished = for_each(run.reachable.forks, hosts, |mut host| {
+        let events = events.clone();
+        async move {
+            let name = host.name().to_owned();
+            let result = host.finish(&events).await;
+            (name, result.map(|()| host))
+        }
+    })
+    .await;
+    keep(finished, events, ended)
 }
 
 async fn apply(
@@ -233,7 +377,7 @@ async fn apply(
     ended: &mut Ended,
     interrupt: watch::Receiver<bool>,
 ) -> Vec<Host> {
-    let applied = for_each(run, hosts, |mut host| {
+    let applied = for_each(run.reachable.forks, hosts, |mut host| {
         let (events, interrupt) = (events.clone(), interrupt.clone());
         async move {
             let name = host.name().to_owned();
@@ -247,11 +391,11 @@ async fn apply(
 }
 
 /// Reports the hosts that failed, and keeps the others.
-fn keep(
-    results: Vec<(String, Result<Host, HostError>)>,
+fn keep<T>(
+    results: Vec<(String, Result<T, HostError>)>,
     events: &Events,
     ended: &mut Ended,
-) -> Vec<Host> {
+) -> Vec<T> {
     let mut hosts = Vec::new();
     for (name, result) in results {
         match result {
@@ -264,6 +408,7 @@ fn keep(
                     status: error.status,
                     error: Some(error.message),
                     summary: error.summary,
+                    verified: false,
                 });
             }
         }

@@ -5,7 +5,7 @@ use petgraph::graph::{DiGraph, NodeIndex as PetIndex};
 use petgraph::visit::EdgeRef;
 
 use super::hazard::Hazards;
-use super::types::{Graph, Node, Work};
+use super::types::{Graph, Node, Play, Work};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::kind::{Claim, Footprint};
 use crate::lang::{Common, Declaration, Names, Reference, Skipped};
@@ -13,8 +13,8 @@ use crate::resource::ResourceId;
 
 /// One play's declarations for a host.
 pub struct PlayDeclarations {
-    /// The play's name.
-    pub name: String,
+    /// What of it concerns all of its nodes.
+    pub play: Play,
     /// In file order.
     pub declarations: Vec<Declaration>,
 }
@@ -27,7 +27,7 @@ pub fn build(
 ) -> Graph {
     let mut graph = Graph::default();
     for (number, play) in plays.iter().enumerate() {
-        graph.plays.push(play.name.clone());
+        graph.plays.push(play.play.clone());
         PlayGraph::new(&play.declarations, sources).append_to(&mut graph, number, diagnostics);
     }
     graph
@@ -388,6 +388,7 @@ impl<'a> PlayGraph<'a> {
             timeout: common.timeout,
             ignore_errors: common.ignore_errors,
             sensitive: common.sensitive,
+            prune: common.prune,
         }
     }
 

@@ -10,4 +10,4 @@ mod hazard;
 mod types;
 
 pub use build::{PlayDeclarations, build};
-pub use types::{Graph, Node, NodeIndex, Work};
+pub use types::{Graph, Node, NodeIndex, Play, Work};

@@ -1,17 +1,26 @@
 use serde::{Deserialize, Serialize};
 
-use crate::kind::Declared;
-use crate::lang::Retry;
+use crate::kind::{Declared, Restore};
+use crate::lang::{Prune, Retry};
 use crate::resource::ResourceId;
 use crate::world::RemotePath;
 
 /// All that is declared for one host, in an order that keeps every hazard.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Graph {
-    /// The plays' names, in order. A play begins when the one before it is done.
-    pub plays: Vec<String>,
+    /// The plays in order. A play begins when the one before it is done.
+    pub plays: Vec<Play>,
     /// Every node comes after all nodes that it waits for.
     pub nodes: Vec<Node>,
+}
+
+/// What of a play concerns all of its nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Play {
+    /// Its name.
+    pub name: String,
+    /// Whether what earlier runs created and is no longer declared is removed.
+    pub prune: bool,
 }
 
 /// Names a node within its graph.
@@ -58,6 +67,8 @@ pub struct Node {
     pub ignore_errors: bool,
     /// Whether contents are hidden; none: hidden if not everybody may read the file.
     pub sensitive: Option<bool>,
+    /// What happens when it is no longer declared; none: what its play says.
+    pub prune: Option<Prune>,
 }
 
 /// What a node is.
@@ -76,6 +87,8 @@ pub enum Work {
         /// A restart is due if one of those changed.
         restart: Vec<NodeIndex>,
     },
+    /// What a run has changed goes back to what it was: only agents make such nodes, from journals.
+    Restore(Restore),
     /// Left out, for this reason; satisfies whoever requires it.
     Skipped(String),
 }

@@ -17,6 +17,7 @@ mod lines;
 mod package;
 mod planning;
 mod repository;
+mod restore;
 mod service;
 mod spec;
 mod symlink;
@@ -32,7 +33,8 @@ use crate::world::{Opaque, RemotePath};
 pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
 pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
-pub use service::{Changed, DueReaction, Service, Watched, plan_reaction};
+pub use restore::{Restore, Since};
+pub use service::{Changed, DueReaction, OwedReaction, Service, Watched, plan_reaction};
 pub use spec::{Argument, Key, Shape, Spec};
 pub use tree::{Exclusion, TreeEntry, TreeNode};
 

@@ -385,7 +385,7 @@ impl Package {
 }
 
 /// What is known of a package that is installed; a version that is only planned may not be known.
-fn state_of(entry: &PackageEntry) -> PackageState {
+pub(super) fn state_of(entry: &PackageEntry) -> PackageState {
     let version = entry.version.clone().filter(|version| !version.is_empty());
     PackageState { version, hold: entry.hold }
 }
@@ -397,6 +397,19 @@ fn simulate(request: &Request, planning: &Planning<'_>) -> Result<Answer, PlanEr
     probe.user = Some(planning.actor.user.clone());
     probe.environment = vec![(String::from("LC_ALL"), String::from("C.UTF-8"))];
     Ok(planning.world().system().probe(&probe)?)
+}
+
+/// The packages that apt would move besides those of a transaction.
+pub(super) fn moved_along(
+    transaction: &PackageTransaction,
+    planning: &Planning<'_>,
+) -> Result<Vec<String>, PlanError> {
+    let Some(request) = Request::of(transaction) else { return Ok(Vec::new()) };
+    let simulated = parse_simulation(&simulate(&request, planning)?)
+        .map_err(|refusal| PlanError::new(format!("apt refuses: {}", refusal.text())))?;
+    let named = |name: &str| transaction.moves.iter().any(|step| step.name == name);
+    let others = simulated.into_iter().filter(|one| one.before != one.after && !named(&one.name));
+    Ok(others.map(|one| one.name).collect())
 }
 
 /// An error unless the resource is converged as root, who alone installs packages.

@@ -191,6 +191,31 @@ impl<'a> Planning<'a> {
         Ok(self.taken(predicted, missing))
     }
 
+    /// What stands at the resource's target, without its metadata.
+    pub fn content(&mut self, path: &RemotePath) -> Result<Content, PlanError> {
+        Ok(match self.entry(path)? {
+            Entry::Absent => Content::Absent,
+            Entry::File { .. } => Content::File(self.identify(path)?),
+            Entry::Link { target, .. } => Content::Link(target),
+            Entry::Folder { .. } => Content::Folder,
+            Entry::Other { .. } => Content::Other,
+        })
+    }
+
+    /// How many differences were added so far.
+    pub fn count(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The paths that are gone by what was planned of this resource so far.
+    pub fn removed(&self) -> BTreeSet<RemotePath> {
+        let removed = self.changes.iter().filter_map(|change| match change {
+            Change::Content { path, after: Content::Absent, .. } => Some(path.clone()),
+            _ => None,
+        });
+        removed.collect()
+    }
+
     /// The bytes of a file at a path, as they will be; bounded by [`EDIT_LIMIT`].
     pub fn read(&mut self, path: &RemotePath) -> Result<Arc<[u8]>, PlanError> {
         if let Some(id) = self.world.planned_content(path) {
@@ -441,18 +466,15 @@ impl<'a> Planning<'a> {
 
     /// Plans that nothing stands at a path. A directory goes with all that is in it.
     pub fn absent(&mut self, path: &RemotePath) -> Result<(), PlanError> {
-        let before = match self.entry(path)? {
-            Entry::Absent => return Ok(()),
-            Entry::File { .. } => Content::File(self.identify(path)?),
-            Entry::Link { target, .. } => Content::Link(target),
-            Entry::Folder { .. } => {
-                for name in self.world.list(path)? {
-                    self.absent(&name)?;
-                }
-                Content::Folder
+        let before = self.content(path)?;
+        if before == Content::Absent {
+            return Ok(());
+        }
+        if before == Content::Folder {
+            for name in self.world.list(path)? {
+                self.absent(&name)?;
             }
-            Entry::Other { .. } => Content::Other,
-        };
+        }
         self.push(Change::Content { path: path.clone(), before, after: Content::Absent });
         Ok(())
     }

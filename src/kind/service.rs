@@ -310,6 +310,18 @@ pub struct Watched {
     pub restart: Changed,
     /// Its own unit file.
     pub unit_file: Changed,
+    /// What earlier runs owe it.
+    pub owed: OwedReaction,
+}
+
+/// What earlier runs owe a service: the times at which what it watches had changed last, in
+/// microseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwedReaction {
+    /// For a reload.
+    pub reload: Option<u64>,
+    /// For a restart.
+    pub restart: Option<u64>,
 }
 
 /// A reaction that is due.
@@ -351,11 +363,17 @@ pub fn plan_reaction(
     watched: Watched,
 ) -> Result<Option<DueReaction>, PlanError> {
     service.check()?;
-    if [watched.reload, watched.restart, watched.unit_file] == [Changed::No; 3] {
+    if [watched.reload, watched.restart, watched.unit_file] == [Changed::No; 3]
+        && watched.owed == OwedReaction::default()
+    {
         return Ok(None);
     }
-    let Some(mut entry) = service.observe(planning)? else { return Ok(None) };
     let name = service.unit();
+    let predicted = planning.world().unit(&name)?;
+    if !predicted.value.exists && (predicted.by.is_some() || predicted.tainted_by.is_empty()) {
+        return Ok(None); // it is gone, or goes
+    }
+    let Some(mut entry) = service.observe(planning)? else { return Ok(None) };
     let now = planning.world().system().unit(&name)?;
     // A package that is yet to come may start it before the change is made.
     let may_come = !now.exists
@@ -387,9 +405,11 @@ fn due(entry: &UnitEntry, watched: Watched) -> Option<(Reaction, bool)> {
             entry.started_at.is_none_or(|started| started < at).then_some(true)
         }
     };
-    let reload = asks(watched.reload);
+    let owed = |since: Option<u64>| since.and_then(|since| asks(Changed::Finished(since)));
+    let reload = asks(watched.reload).max(owed(watched.owed.reload));
     // None < Some(false) < Some(true).
-    let restart = asks(watched.restart).max(asks(watched.unit_file));
+    let restart =
+        asks(watched.restart).max(asks(watched.unit_file)).max(owed(watched.owed.restart));
     let certain = reload.max(restart)?;
     let reaction = match restart {
         Some(_) => Reaction::Restart,
@@ -431,8 +451,30 @@ mod tests {
                 started_at: Some(100),
                 ..UnitEntry::unknown("nginx.service")
             };
-            let watched = Watched { late: false, reload, restart, unit_file };
+            let owed = OwedReaction::default();
+            let watched = Watched { late: false, reload, restart, unit_file, owed };
             assert_eq!(due(&entry, watched), expected, "{watched:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_owed_lapses_when_the_process_has_started_since() {
+        let entry = UnitEntry {
+            active: true,
+            can_reload: true,
+            started_at: Some(100),
+            ..UnitEntry::unknown("nginx.service")
+        };
+        for (reload, restart, expected) in [
+            (Some(101), None, Some((Reaction::Reload, true))),
+            (Some(99), None, None),
+            (Some(101), Some(101), Some((Reaction::Restart, true))),
+            (Some(101), Some(99), Some((Reaction::Reload, true))),
+            (None, Some(u64::MAX), Some((Reaction::Restart, true))),
+        ] {
+            let owed = OwedReaction { reload, restart };
+            let watched = Watched { late: false, reload: No, restart: No, unit_file: No, owed };
+            assert_eq!(due(&entry, watched), expected, "{owed:?}");
         }
     }
 }

@@ -2,7 +2,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::arguments::{Reading, Taken, wrong_type};
-use super::declaration::{Common, Reference, Retry};
+use super::declaration::{Common, Prune, Reference, Retry};
 use super::play::split_tags;
 use super::state::State;
 use super::yaml::Node;
@@ -97,6 +97,22 @@ pub(super) fn read(
             .unwrap_or(false),
         tags: all_tags,
         sensitive: keys.get("sensitive").and_then(|node| reading.boolean("sensitive", node)),
+        prune: keys.get("prune").and_then(|node| prune(reading, node)),
+    }
+}
+
+fn prune(reading: &mut Reading<'_>, node: &Node) -> Option<Prune> {
+    match reading.take("prune", &Shape::Any, node) {
+        Taken::Known(Value::Bool(false)) => Some(Prune::Keep),
+        Taken::Known(Value::String(word)) if word == "force" => Some(Prune::Force),
+        Taken::Known(_) => {
+            let message = "`prune` of a state is `false` or `force`";
+            let help = "`prune: true` stands in the play, for all of its states";
+            let diagnostic = Diagnostic::error("wrong-type", message).at(node.span, "");
+            reading.diagnostics.push(diagnostic.help(help));
+            None
+        }
+        _ => None,
     }
 }
 

@@ -72,6 +72,18 @@ pub struct Common {
     pub tags: Vec<String>,
     /// Whether contents are hidden; none: hidden if not everybody may read the file.
     pub sensitive: Option<bool>,
+    /// What happens when it is no longer declared; none: what its play says.
+    pub prune: Option<Prune>,
+}
+
+/// What happens to a resource that an earlier run created when it is no longer declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prune {
+    /// It stays (`false`).
+    Keep,
+    /// It goes, even if it holds data (`force`).
+    Force,
 }
 
 /// How often a failing resource is tried again.

@@ -27,7 +27,7 @@ pub mod yaml;
 
 pub use compile::CompileOptions;
 pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
-pub use declaration::{Common, Declaration, Reference, Retry, Skipped};
+pub use declaration::{Common, Declaration, Prune, Reference, Retry, Skipped};
 pub use minijinja::Value as TemplateValue;
 pub use play::{Play, Program};
 pub use references::Names;

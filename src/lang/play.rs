@@ -29,10 +29,11 @@ const KEYS: &[&str] = &[
     "environment",
     "tags",
     "any_errors_fatal",
+    "prune",
 ];
 
 /// Keys of the language that this version does not know.
-const LATER_KEYS: &[&str] = &["facts", "rollout", "finally", "health", "on_failure", "prune"];
+const LATER_KEYS: &[&str] = &["facts", "rollout", "finally", "health", "on_failure"];
 
 /// Keys of other tools' plays, and what stands for them here.
 const FOREIGN: &[(&str, &str)] = &[
@@ -67,6 +68,8 @@ pub struct Play {
     pub remote_user: Option<Node>,
     /// Whether a later play begins only if no host failed in this one.
     pub any_errors_fatal: bool,
+    /// Whether what earlier runs created and is no longer declared is removed.
+    pub prune: bool,
     pub(super) becomes: Option<Node>,
     pub(super) become_user: Option<Node>,
     pub(super) environment: Option<Node>,
@@ -118,6 +121,33 @@ impl Program {
             loader.leave();
         }
         program
+    }
+
+    /// One play over all hosts that declares nothing: for what concerns an inventory alone.
+    pub fn without_states(sources: &Sources) -> Self {
+        let source = sources.add("hosts", String::from("all"));
+        let hosts = Node::text(Span::new(source, 0, 3), "all");
+        let file = StateFile { path: Path::new("hosts").into(), includer: None, confined: None };
+        let play = Play {
+            name: String::from("all"),
+            span: hosts.span,
+            hosts: Some(hosts),
+            connection: None,
+            remote_user: None,
+            any_errors_fatal: true,
+            prune: false,
+            becomes: None,
+            become_user: None,
+            environment: None,
+            tags: None,
+            items: Vec::new(),
+            broken: Vec::new(),
+            defaults: Vec::new(),
+            vars: None,
+            vars_files: Vec::new(),
+            file: Arc::new(file),
+        };
+        Self { plays: vec![play] }
     }
 
     fn add(&mut self, node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) {
@@ -267,6 +297,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
         connection: None,
         remote_user: None,
         any_errors_fatal: true,
+        prune: false,
         becomes: None,
         become_user: None,
         environment: None,
@@ -294,6 +325,9 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
             "any_errors_fatal" => {
                 play.any_errors_fatal =
                     literal_boolean(name, value, loader.diagnostics).unwrap_or(true);
+            }
+            "prune" => {
+                play.prune = literal_boolean(name, value, loader.diagnostics).unwrap_or(false);
             }
             "become" => play.becomes = Some(value.clone()),
             "become_user" => play.become_user = Some(value.clone()),

@@ -29,10 +29,11 @@ const COMMON: &[&str] = &[
     "ignore_errors",
     "tags",
     "sensitive",
+    "prune",
 ];
 
 /// Common keys of the language that this version does not know.
-const LATER_COMMON: &[&str] = &["stop_before", "confirm_connection", "run_once", "prune"];
+const LATER_COMMON: &[&str] = &["stop_before", "confirm_connection", "run_once"];
 
 /// Kinds of the language that this version does not know.
 const LATER_KINDS: &[&str] = &[

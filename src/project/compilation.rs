@@ -216,7 +216,8 @@ impl Compilation {
                 } else {
                     Vec::new()
                 };
-                PlayDeclarations { name: play.name.clone(), declarations }
+                let play = graph::Play { name: play.name.clone(), prune: play.prune };
+                PlayDeclarations { play, declarations }
             })
             .collect()
     }

@@ -4,12 +4,14 @@
 //! `converge.yml`. Here a state file and an inventory come together: the room knows the language,
 //! inventories and graphs, and neither connections nor a terminal.
 
+mod commit;
 mod compilation;
 mod download;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
+pub use commit::commit;
 pub use compilation::{Compilation, Outline};
 pub use download::Download;
 pub use settings::Settings;
@@ -116,6 +118,13 @@ impl Project {
             (None, None) => format!(": it is no path, and there is no folder `{folder}/` here"),
         };
         Err(NotFound { what, name: name.to_owned(), hint })
+    }
+
+    /// A path as records of a host know it: relative to the project, wherever converge was started.
+    pub fn named(&self, path: &Path) -> String {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let root = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        absolute.strip_prefix(&root).unwrap_or(&absolute).display().to_string()
     }
 
     /// A path as messages show it: relative to the working directory where it is below it.

@@ -66,6 +66,8 @@ pub enum Event {
         error: Option<String>,
         /// Counted by verdict.
         summary: Summary,
+        /// Whether it was planned again after it was changed, and nothing differed.
+        verified: bool,
     },
     /// Something that people should know and that fails nothing.
     Warning {

@@ -44,6 +44,9 @@ struct HostDocument<'a> {
     status: Status,
     error: Option<&'a str>,
     summary: Summary,
+    /// The host was planned again after it was changed, and nothing differed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    verified: bool,
     resources: &'a [Resource],
 }
 
@@ -58,6 +61,7 @@ impl<'a> Document<'a> {
                     status: host.status.unwrap_or(Status::Skipped),
                     error: host.error.as_deref(),
                     summary: host.summary,
+                    verified: host.verified,
                     resources: &host.resources,
                 };
                 (name.as_str(), document)

@@ -7,11 +7,13 @@
 mod clean;
 mod effect;
 mod event;
+mod history;
 mod json;
 mod jsonl;
 mod live;
 mod markdown;
 mod paint;
+mod past;
 mod record;
 mod reporter;
 mod table;
@@ -21,4 +23,6 @@ mod text;
 mod samples;
 
 pub use event::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+pub use history::{PastHosts, history_json, history_text};
+pub use past::{PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
 pub use reporter::{Format, FormatError, Options, Reporter, reporter};

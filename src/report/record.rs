@@ -24,6 +24,7 @@ pub(super) struct HostRecord {
     pub(super) status: Option<Status>,
     pub(super) error: Option<String>,
     pub(super) summary: Summary,
+    pub(super) verified: bool,
     /// In the order of the plan; what was done replaces what was planned.
     pub(super) resources: Vec<Resource>,
     done: Vec<bool>,
@@ -75,11 +76,12 @@ impl RunRecord {
             Event::Planned { host, resource } => self.host(host).planned(resource),
             Event::Done { host, resource } => self.host(host).done(resource),
             Event::HostPlanned { host, summary } => self.host(host).summary = *summary,
-            Event::HostDone { host, status, error, summary } => {
+            Event::HostDone { host, status, error, summary, verified } => {
                 let host = self.host(host);
                 host.status = Some(*status);
                 host.error.clone_from(error);
                 host.summary = *summary;
+                host.verified = *verified;
             }
             Event::Warning { host, message } => self.warnings.push((host.clone(), message.clone())),
             Event::HostPhase { .. } | Event::Started { .. } | Event::RunDone { .. } => {}

@@ -129,6 +129,7 @@ pub(super) fn host_done(
         status,
         error: error.map(str::to_owned),
         summary: summary(resources),
+        verified: false,
     }
 }
 

@@ -95,7 +95,7 @@ impl Text {
             }
             Event::Started { .. } => String::new(),
             Event::Done { host, resource } => self.done(host, resource),
-            Event::HostDone { host, status, error, summary } => {
+            Event::HostDone { host, status, error, summary, .. } => {
                 self.host_done(host, *status, error.as_deref(), *summary)
             }
             Event::Warning { host, message } => {

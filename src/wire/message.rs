@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::graph::{Graph, NodeIndex};
-use crate::report::{ChangeView, Verdict};
+use crate::report::{ChangeView, PastRun, RunInfo, Verdict};
 use crate::world::ContentId;
 
 /// The first bytes that an agent says; all before them is noise of the login.
@@ -23,6 +23,24 @@ pub enum ToAgent {
         /// How.
         options: PlanOptions,
     },
+    /// Compare the host with what was before a run.
+    Undo {
+        /// The run.
+        run: String,
+        /// Whether what was changed since is overwritten.
+        force: bool,
+        /// How.
+        options: PlanOptions,
+    },
+    /// Let go of the host's lock; what was planned is forgotten.
+    Release,
+    /// Try the host's lock once more, and plan anew.
+    Again,
+    /// Tell of past runs.
+    Past {
+        /// Only that one.
+        run: Option<String>,
+    },
     /// A piece of a content that the agent asked for; in the order of asking.
     Content {
         /// The bytes.
@@ -40,6 +58,8 @@ pub enum ToAgent {
         /// The play's number.
         play: u32,
     },
+    /// All plays are done: look whether all is as declared, and end the run.
+    Finish,
     /// Finish what is in hand and begin nothing more.
     Stop,
 }
@@ -51,6 +71,10 @@ pub struct PlanOptions {
     pub diff: bool,
     /// Nothing that the project says is run: guards and checks make what they decide wait.
     pub untrusted: bool,
+    /// The run that this is part of.
+    pub run: RunInfo,
+    /// Whether it is going to change the host, which only one run at a time may.
+    pub lock: bool,
 }
 
 /// What the agent says.
@@ -62,8 +86,17 @@ pub enum FromAgent {
     Need(Vec<ContentId>),
     /// Nodes were planned.
     Planned(Vec<PlannedNode>),
+    /// Another run has the host's lock; nothing was planned.
+    Held {
+        /// Who, as far as that can be read.
+        holder: Option<RunInfo>,
+        /// The account whose lock it is, where it is not the host's.
+        account: Option<String>,
+    },
+    /// Nodes that the graph did not have, from the host's records.
+    Added(Vec<AddedNode>),
     /// All is planned.
-    PlanDone,
+    PlanDone(Notes),
     /// A node's change has begun.
     Started(NodeIndex),
     /// A node is done.
@@ -80,8 +113,62 @@ pub enum FromAgent {
         /// Whether something failed.
         failed: bool,
     },
+    /// The run is over.
+    Finished {
+        /// What still differs from what is declared, after all of it was made so.
+        differs: Vec<Differing>,
+    },
+    /// Past runs, oldest first.
+    Past(Vec<PastRun>),
+    /// All past runs were told; what is wrong with records that cannot be read.
+    PastDone {
+        /// One sentence each.
+        unreadable: Vec<String>,
+    },
     /// The agent cannot go on.
     Fatal(String),
+}
+
+/// A node that the host's records have brought: something to be pruned or taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddedNode {
+    /// `kind:key`.
+    pub id: String,
+    /// `file:line:column` where it was declared.
+    pub at: String,
+    /// The number of the play that it is part of.
+    pub play: u32,
+}
+
+/// What a host's records say that people should know.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Notes {
+    /// Runs that died here.
+    pub cut_off: Vec<CutOff>,
+    /// Why nothing can be pruned.
+    pub unreadable: Option<String>,
+    /// A run that is changing the host while this one only looks.
+    pub running: Option<RunInfo>,
+    /// What an undo cannot bring back, one sentence each.
+    pub cannot: Vec<String>,
+}
+
+/// A run that died.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CutOff {
+    /// Which.
+    pub run: RunInfo,
+    /// What it was changing when it died.
+    pub in_hand: Vec<String>,
+}
+
+/// A resource that does not stay as it was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Differing {
+    /// Which.
+    pub node: NodeIndex,
+    /// What would be done once more.
+    pub changes: Vec<ChangeView>,
 }
 
 /// Who the agent is, and where.
@@ -115,6 +202,8 @@ pub struct PlannedNode {
     pub depends_on: Vec<NodeIndex>,
     /// Nodes that are assumed to leave it alone.
     pub assuming: Vec<NodeIndex>,
+    /// Whether an earlier run owed it.
+    pub owed: bool,
     /// The differences.
     pub changes: Vec<ShownChange>,
     /// In milliseconds.

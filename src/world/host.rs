@@ -55,6 +55,11 @@ impl Host {
         result
     }
 
+    /// Opens a regular file for reading, as this thread looks at files.
+    pub fn open(&self, path: &RemotePath) -> io::Result<fs::File> {
+        as_reader(|| open_regular(path))
+    }
+
     /// Forgets what was read; to be called whenever something may have changed that is kept.
     pub fn forget(&self) {
         *self.memory() = Memory::default();

@@ -1,0 +1,183 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::report::RunInfo;
+use crate::world::process::{Identity, acting_as};
+
+/// Most bytes of a lock file that are believed.
+const HOLDER_LIMIT: u64 = 16 << 10;
+
+/// Where an agent keeps what outlives a run: the lock, journals, and the contents that undo needs.
+///
+/// `/var/lib/converge` as root, `~/.local/state/converge/<machine-id>` otherwise, since homes may
+/// be shared between machines. The place of the agent's program never moves it.
+#[derive(Clone, Debug)]
+pub(in crate::agent) struct StateFolder {
+    path: PathBuf,
+}
+
+/// Who holds a lock, as its file says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(in crate::agent) struct Holder {
+    /// The run.
+    pub(in crate::agent) run: RunInfo,
+    /// The agent's process.
+    pub(in crate::agent) process: u32,
+}
+
+/// The right to change a host, or to act as an account: gone with the process.
+pub(in crate::agent) struct Lock {
+    _file: File,
+}
+
+/// Why a lock was not had.
+#[derive(Debug)]
+pub(in crate::agent) enum NotLocked {
+    /// Another run has it; who, if its file can be read.
+    Held(Option<Box<Holder>>),
+    /// It could not be tried.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NotLocked {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl StateFolder {
+    /// The folder of the agent that runs as this user.
+    pub(in crate::agent) fn of(own: &Identity) -> Self {
+        if own.uid == 0 {
+            return Self { path: PathBuf::from("/var/lib/converge") };
+        }
+        Self::at_home(&own.home)
+    }
+
+    /// A folder of that name, for whoever runs the agent elsewhere.
+    pub(in crate::agent) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn at_home(home: &str) -> Self {
+        let path = Path::new(home).join(".local/state/converge").join(machine_id());
+        Self { path }
+    }
+
+    /// Where it is, for messages.
+    pub(in crate::agent) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a folder in it; with `make`, makes what is missing. What is not the agent's alone
+    /// cannot be relied upon.
+    pub(in crate::agent) fn open(&self, name: &str, make: bool) -> io::Result<OwnedFd> {
+        let path = self.path.join(name);
+        if make {
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(&path)?;
+        }
+        for folder in [&self.path, &path] {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(folder, flags, Mode::empty())?;
+            let stat = rustix::fs::fstat(&opened)?;
+            if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+                let message = format!("{} can be written by others", folder.display());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+    }
+
+    /// Takes the host's lock for a run, or says who has it. Never waits.
+    pub(in crate::agent) fn try_lock(&self, run: &RunInfo) -> Result<Lock, NotLocked> {
+        let folder = self.open("", true)?;
+        try_lock(&folder, run)
+    }
+
+    /// Who changes this host at the moment, if anybody does. Nothing is written.
+    pub(in crate::agent) fn holder(&self) -> Option<Holder> {
+        let folder = self.open("", false).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&folder, "lock", flags, Mode::empty()).ok()?);
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Some(read_holder(&mut file).unwrap_or_default()),
+            _ => None,
+        }
+    }
+}
+
+/// Takes the lock of another account for a run: whoever converges as that user has a state folder
+/// in its home. An account that never did has none, and nothing is made there.
+pub(in crate::agent) fn try_lock_account(
+    account: &Identity,
+    run: &RunInfo,
+) -> Result<Option<Lock>, NotLocked> {
+    let folder = StateFolder::at_home(&account.home).path;
+    acting_as(account, || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&folder, flags, Mode::empty()) {
+            Ok(folder) => try_lock(&folder, run).map(Some),
+            Err(_) => Ok(None),
+        }
+    })?
+}
+
+fn try_lock(folder: &OwnedFd, run: &RunInfo) -> Result<Lock, NotLocked> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(folder, "lock", flags, Mode::from_raw_mode(0o600));
+    let mut file = File::from(opened.map_err(io::Error::from)?);
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(NotLocked::Held(read_holder(&mut file).map(Box::new)));
+        }
+        Err(error) => return Err(NotLocked::Failed(error.into())),
+    }
+    let holder = Holder { run: run.clone(), process: std::process::id() };
+    // Who holds it is for people; a full disk is no reason to go without the lock.
+    let text = serde_json::to_vec(&holder).unwrap_or_default();
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
+    Ok(Lock { _file: file })
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = Vec::new();
+    file.take(HOLDER_LIMIT).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// What tells this machine from others that share its homes; as the script that starts the agent
+/// has it.
+fn machine_id() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let id = read("/etc/machine-id")
+        .filter(|id| !id.trim().is_empty())
+        .or_else(|| read("/var/lib/dbus/machine-id"))
+        .map(|id| id.lines().next().unwrap_or_default().trim().to_owned())
+        .filter(|id| !id.is_empty() && !id.contains('/'));
+    id.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// Writes a file of a state folder whole: beside it, synced, renamed.
+pub(in crate::agent) fn replace(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = format!(".{name}.new");
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(folder, &new, flags, Mode::from_raw_mode(0o600))?;
+    let mut file = File::from(opened);
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        let _ = rustix::fs::unlinkat(folder, &new, AtFlags::empty());
+        return Err(error);
+    }
+    rustix::fs::renameat(folder, &new, folder, name)?;
+    Ok(rustix::fs::fsync(folder)?)
+}

@@ -1,0 +1,317 @@
+//! What outlives a run on a host: who is changing it, what was done, what is owed.
+//!
+//! The journal is the only truth: lines of JSON, one file a run, written before and after each
+//! change and synced. The ledger is folded from journals, so that not all of them have to be read
+//! each time, and outlives those that are dropped. Losing all of it is harmless: nothing is pruned
+//! then, and nothing can be undone.
+
+mod folder;
+mod ledger;
+mod objects;
+mod read;
+mod record;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+pub(super) use folder::{Holder, Lock, NotLocked, StateFolder, try_lock_account};
+use ledger::Ledger;
+pub(super) use ledger::{Created, Scope, by_debtor};
+pub(super) use objects::Objects;
+use read::Debts;
+pub(super) use read::PastJournal;
+pub(super) use record::{
+    Begin, Debt, Done, End, Header, How, Line, Owes, Purpose, VERSION, without_secrets,
+};
+
+use crate::change::{Change, Content};
+use crate::kind::Declared;
+use crate::report::RunInfo;
+use crate::resource::ResourceId;
+use crate::world::Digest;
+
+/// Journals that are kept.
+const KEPT_RUNS: usize = 20;
+/// Largest ledger that is believed, in bytes.
+const LEDGER_LIMIT: u64 = 256 << 20;
+const LEDGER: &str = "ledger.json";
+
+/// The records of a host as a run found them.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    ledger: Ledger,
+    /// Runs that died, oldest first.
+    pub(super) cut_off: Vec<PastJournal>,
+    /// Why nothing can be pruned, if records are unreadable.
+    pub(super) unreadable: Option<String>,
+}
+
+impl Records {
+    /// Reads what is there; no folder is no records.
+    pub(super) fn read(folder: &StateFolder) -> Self {
+        match Self::look(folder) {
+            Ok(records) => records,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                let place = folder.path().display();
+                Self { unreadable: Some(format!("{place}: {error}")), ..Self::default() }
+            }
+        }
+    }
+
+    fn look(folder: &StateFolder) -> io::Result<Self> {
+        let runs = folder.open("runs", false)?;
+        let mut records = Self::default();
+        match read_ledger(&runs)? {
+            Some(Some(ledger)) => records.ledger = ledger,
+            Some(None) => records.unreadable = Some(format!("{LEDGER} is not a ledger")),
+            None => {}
+        }
+        let folded = records.ledger.folded.clone();
+        let (journals, unreadable) = read::read_all(&runs, |id| !folded.contains(id))?;
+        for journal in journals {
+            records.ledger.fold(&journal);
+            if journal.done.is_none() {
+                records.cut_off.push(journal);
+            }
+        }
+        if let Some(what) = unreadable.into_iter().next() {
+            records.unreadable = Some(what);
+        }
+        Ok(records)
+    }
+
+    /// What is known of a scope.
+    pub(super) fn scope(&self, run: &RunInfo) -> Scope {
+        self.ledger.scope(&run.scope()).cloned().unwrap_or_default()
+    }
+}
+
+/// None if there is no ledger, `Some(None)` if it is not one.
+fn read_ledger(runs: &OwnedFd) -> io::Result<Option<Option<Ledger>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(runs, LEDGER, flags, Mode::empty()) {
+        Ok(opened) => opened,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::new();
+    File::from(opened).take(LEDGER_LIMIT).read_to_end(&mut bytes)?;
+    Ok(Some(Ledger::parse(&bytes)))
+}
+
+/// All journals of a host, oldest first, and what is wrong with those that cannot be read.
+pub(super) fn past_runs(
+    folder: &StateFolder,
+    wanted: impl Fn(&str) -> bool,
+) -> io::Result<(Vec<PastJournal>, Vec<String>)> {
+    match folder.open("runs", false) {
+        Ok(runs) => read::read_all(&runs, wanted),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), Vec::new())),
+        Err(error) => Err(error),
+    }
+}
+
+/// The journal of the run that is going on.
+pub(super) struct Journal {
+    file: File,
+    runs: OwnedFd,
+    pub(super) objects: Arc<Objects>,
+    header: Header,
+    ledger: Ledger,
+    debts: Debts,
+    failed: bool,
+    /// Bytes of differences that it shows so far.
+    pub(super) shown: usize,
+}
+
+impl Journal {
+    /// Begins a journal. Runs that died before are over from now on: what they owed is this run's.
+    pub(super) fn create(
+        folder: &StateFolder,
+        records: Records,
+        run: &RunInfo,
+        purpose: Purpose,
+        services: Vec<(ResourceId, Declared)>,
+    ) -> io::Result<Self> {
+        let runs = folder.open("runs", true)?;
+        let objects = Arc::new(Objects::new(folder.open("objects", true)?));
+        for dead in &records.cut_off {
+            close(&runs, dead, &records.ledger)?;
+        }
+        let header = Header {
+            version: VERSION,
+            number: records.ledger.upto + 1,
+            run: run.clone(),
+            purpose,
+            boot: boot_id(),
+            services,
+        };
+        let name = format!("{}.jsonl", run.id);
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&runs, &name, flags, Mode::from_raw_mode(0o600))?;
+        let owed = records.scope(run).owed;
+        let mut journal = Self {
+            file: File::from(opened),
+            runs,
+            objects,
+            ledger: records.ledger,
+            debts: Debts { owed },
+            failed: false,
+            shown: 0,
+            header,
+        };
+        // The first change may be what fills the disk: what undo needs of older runs goes first.
+        journal.make_room()?;
+        let header = Line::Run(journal.header.clone());
+        journal.write(&[header])?;
+        rustix::fs::fsync(&journal.runs)?;
+        Ok(journal)
+    }
+
+    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
+        // After a line that came half-way, none that follows could be read.
+        let length = self.file.metadata()?.len();
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            let _ = self.file.set_len(length);
+        }
+        written
+    }
+
+    /// Says that changes are about to be made; nothing may be changed if that fails.
+    pub(super) fn begin(&mut self, begins: Vec<Begin>) -> io::Result<()> {
+        for begin in &begins {
+            self.debts.incur(begin, &self.header, None);
+        }
+        let lines: Vec<Line> = begins.into_iter().map(Line::Begin).collect();
+        self.write(&lines)
+    }
+
+    /// Says how resources were left.
+    pub(super) fn end(&mut self, ends: Vec<End>) -> io::Result<()> {
+        for end in &ends {
+            self.debts.settle(end, &self.header);
+        }
+        let lines: Vec<Line> = ends.into_iter().map(Line::End).collect();
+        self.write(&lines)
+    }
+
+    /// Whether something is owed to a resource.
+    pub(super) fn owes(&self, id: &ResourceId) -> bool {
+        self.debts.owed.iter().any(|debt| debt.to == *id)
+    }
+
+    /// Something failed or was left out.
+    pub(super) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// The last line; then the ledger takes the run in.
+    pub(super) fn finish(&mut self, verified: bool) -> io::Result<()> {
+        let done =
+            Done { failed: self.failed, cut_off: false, verified, owed: self.debts.owed.clone() };
+        self.write(&[Line::Done(done)])?;
+        let name = format!("{}.jsonl", self.header.run.id);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.runs, &name, flags, Mode::empty())?;
+        if let Ok(own) = PastJournal::parse(File::from(opened)) {
+            self.ledger.fold(&own);
+        }
+        let present: BTreeSet<String> = read::names(&self.runs)?
+            .iter()
+            .filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned))
+            .collect();
+        self.ledger.folded.retain(|run| present.contains(run));
+        folder::replace(&self.runs, LEDGER, &serde_json::to_vec(&self.ledger)?)
+    }
+
+    /// Drops journals and contents of the oldest runs, as far as they are more than is kept. What
+    /// the ledger has not taken in stays.
+    fn make_room(&mut self) -> io::Result<()> {
+        let names = read::names(&self.runs)?;
+        let stat = self.objects.size()?;
+        if names.len() <= KEPT_RUNS && stat <= objects::KEPT_BYTES / 2 {
+            return Ok(());
+        }
+        let own = self.header.run.id.clone();
+        let (mut journals, _) = read::read_all(&self.runs, |id| id != own)?;
+        // The ledger stands for what goes: it has to be on the disk first.
+        folder::replace(&self.runs, LEDGER, &serde_json::to_vec(&self.ledger)?)?;
+        let surplus = journals.len().saturating_sub(KEPT_RUNS);
+        for old in journals.drain(..surplus) {
+            let name = format!("{}.jsonl", old.header.run.id);
+            rustix::fs::unlinkat(&self.runs, &name, AtFlags::empty())?;
+            self.ledger.folded.remove(&old.header.run.id);
+        }
+        // The newest runs' contents first, as long as they fit into what is kept beside this run's.
+        let mut wanted: HashSet<Digest> = HashSet::new();
+        let mut room = objects::KEPT_BYTES / 2;
+        for journal in journals.iter().rev() {
+            let needed: HashMap<Digest, u64> = journal.contents().collect();
+            let more: u64 = needed
+                .iter()
+                .filter(|(digest, _)| !wanted.contains(*digest))
+                .map(|(_, size)| size)
+                .sum();
+            let Some(left) = room.checked_sub(more) else { break };
+            room = left;
+            wanted.extend(needed.into_keys());
+        }
+        self.objects.sweep(&wanted)
+    }
+}
+
+impl PastJournal {
+    /// The contents that undoing it takes.
+    fn contents(&self) -> impl Iterator<Item = (Digest, u64)> {
+        let touched = self.touched();
+        let changes = touched.into_iter().flat_map(|(begin, ..)| &begin.changes);
+        let needed = changes.filter_map(|change| match change {
+            Change::Content { before: Content::File(id), .. } => Some((id.digest, id.size)),
+            _ => None,
+        });
+        needed.collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Writes the last line of a run that died.
+fn close(runs: &OwnedFd, dead: &PastJournal, ledger: &Ledger) -> io::Result<()> {
+    let owed = ledger.scope(&dead.header.run.scope()).map(|scope| scope.owed.clone());
+    let done =
+        Done { failed: true, cut_off: true, verified: false, owed: owed.unwrap_or_default() };
+    let name = format!("{}.jsonl", dead.header.run.id);
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(runs, &name, flags, Mode::empty())?);
+    // A line that the death cut off goes.
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(whole as u64)?;
+    let mut line = serde_json::to_vec(&Line::Done(done))?;
+    line.push(b'\n');
+    std::io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+    file.write_all(&line)?;
+    file.sync_data()
+}
+
+/// What the kernel calls this boot.
+pub(super) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}

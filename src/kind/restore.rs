@@ -1,0 +1,378 @@
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::package::moved_along;
+use super::planning::{PlanError, Planning};
+use crate::change::{Account, Act, Change, Content, HomeDirectory, PackageTransaction};
+use crate::world::{Entry, GroupEntry, PackageEntry, RemotePath, UserEntry};
+
+/// What runs have changed goes back to what it was: undo, rollback and prune are plans of it.
+///
+/// Its changes lead from what a run left to what was before. What is so already is met; what is
+/// neither was changed by somebody else since, and is not overwritten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restore {
+    /// From what is expected to stand there to what is to stand there, in the order in which they
+    /// are to happen.
+    pub changes: Vec<Change>,
+    /// What no change can bring back.
+    pub cannot: Vec<String>,
+    /// What is done with things that are not as the run left them.
+    pub since: Since,
+    /// It is shown what would be done, and nothing is.
+    pub only_shown: bool,
+}
+
+/// What is done with things that were changed by somebody else since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Since {
+    /// Nothing of it is touched, and that is an error.
+    Refuse,
+    /// They stay, and the plan says so.
+    Keep,
+    /// They are overwritten, and what was put into folders and homes since goes with them.
+    Overwrite,
+}
+
+/// Something is not as a run left it.
+enum Outcome {
+    Done,
+    Differs(String),
+}
+
+impl Restore {
+    /// Adds the differences between the predicted world and what was before.
+    pub fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
+        let mut kept = Vec::new();
+        let mut touched = false;
+        // Paths at which something comes to be that was not there.
+        let mut fresh: HashSet<&RemotePath> = HashSet::new();
+        for change in &self.changes {
+            let outcome = match change {
+                Change::Content { path, before, after } => {
+                    let pushed = planning.count();
+                    let outcome = self.content(planning, path, before, after, &mut touched)?;
+                    let same_type = std::mem::discriminant(before) == std::mem::discriminant(after);
+                    if planning.count() > pushed && !same_type {
+                        fresh.insert(path);
+                    }
+                    outcome
+                }
+                Change::Metadata { path, after, .. } if fresh.contains(path) => {
+                    let (path, after) = (path.clone(), after.clone());
+                    planning.push(Change::Metadata { path, before: None, after });
+                    Outcome::Done
+                }
+                Change::Metadata { path, before, after } => {
+                    let current = planning.entry(path)?.metadata().cloned();
+                    // Nothing there: its content was refused, or is gone already.
+                    match current {
+                        None => Outcome::Done,
+                        Some(current) if current == *after => Outcome::Done,
+                        Some(current) => {
+                            let expected = before.as_ref().is_none_or(|before| *before == current);
+                            if expected || self.since == Since::Overwrite {
+                                let before = Some(current);
+                                let (path, after) = (path.clone(), after.clone());
+                                planning.push(Change::Metadata { path, before, after });
+                                Outcome::Done
+                            } else {
+                                Outcome::Differs(format!("owner or mode of {path}"))
+                            }
+                        }
+                    }
+                }
+                Change::Account { before, after } => {
+                    self.account(planning, before.as_ref(), after.as_ref())?
+                }
+                Change::Packages(transaction) => self.packages(planning, transaction)?,
+                Change::Unit { name, before, after, stop } => {
+                    let entry = planning.unit(name)?;
+                    let mut current = *before;
+                    current.active = entry.active;
+                    current.enabled = entry.enablement.starts_with("enabled");
+                    current.masked = entry.enablement.starts_with("masked");
+                    if !entry.exists || current == *after {
+                        Outcome::Done
+                    } else if current == *before || self.since == Since::Overwrite {
+                        planning.push(Change::Unit {
+                            name: name.clone(),
+                            before: current,
+                            after: *after,
+                            stop: stop.clone(),
+                        });
+                        Outcome::Done
+                    } else {
+                        Outcome::Differs(format!("the state of {name}"))
+                    }
+                }
+                Change::Act(Act::ReloadManager { .. }) => {
+                    if touched {
+                        planning.push(change.clone());
+                    }
+                    Outcome::Done
+                }
+                Change::Act(_) => {
+                    planning.push(change.clone());
+                    Outcome::Done
+                }
+            };
+            if let Outcome::Differs(what) = outcome {
+                kept.push(what);
+            }
+        }
+        if !kept.is_empty() && self.since == Since::Refuse {
+            let message = format!("not as that run left it: {}", kept.join(", "));
+            return Err(PlanError::new(message).help("--force overwrites what was changed since"));
+        }
+        let mut reasons = Vec::new();
+        if !kept.is_empty() {
+            reasons.push(format!("changed since, and kept: {}", kept.join(", ")));
+        }
+        if !self.cannot.is_empty() {
+            reasons.push(format!("cannot be taken back: {}", self.cannot.join(", ")));
+        }
+        if !reasons.is_empty() {
+            planning.because(reasons.join("; "));
+        }
+        Ok(())
+    }
+
+    fn content(
+        &self,
+        planning: &mut Planning<'_>,
+        path: &RemotePath,
+        before: &Content,
+        after: &Content,
+        touched: &mut bool,
+    ) -> Result<Outcome, PlanError> {
+        let current = planning.content(path)?;
+        if current == *after {
+            return Ok(Outcome::Done);
+        }
+        let expected = current == *before;
+        if !expected && self.since != Since::Overwrite {
+            let what = if current == Content::Absent { "gone" } else { "changed" };
+            return Ok(Outcome::Differs(format!("{path} ({what})")));
+        }
+        if current == Content::Folder && *after != Content::Folder {
+            if self.since == Since::Overwrite {
+                planning.absent(path)?;
+                *touched = true;
+                if *after == Content::Absent {
+                    return Ok(Outcome::Done);
+                }
+                let (path, after) = (path.clone(), after.clone());
+                planning.push(Change::Content { path, before: Content::Absent, after });
+                return Ok(Outcome::Done);
+            }
+            if !self.will_be_empty(planning, path)? {
+                return Ok(Outcome::Differs(format!("{path} (not empty)")));
+            }
+        }
+        if *after != Content::Absent {
+            planning.needs_parent(path)?;
+        }
+        *touched = true;
+        planning.push(Change::Content {
+            path: path.clone(),
+            before: current,
+            after: after.clone(),
+        });
+        Ok(Outcome::Done)
+    }
+
+    /// Whether a folder is empty once the changes before have happened.
+    fn will_be_empty(
+        &self,
+        planning: &mut Planning<'_>,
+        folder: &RemotePath,
+    ) -> Result<bool, PlanError> {
+        let removed = planning.removed();
+        let left = planning.world().list(folder)?;
+        Ok(left.iter().all(|path| removed.contains(path)))
+    }
+
+    fn account(
+        &self,
+        planning: &mut Planning<'_>,
+        before: Option<&Account>,
+        after: Option<&Account>,
+    ) -> Result<Outcome, PlanError> {
+        match before.or(after) {
+            Some(Account::User { entry, .. }) => {
+                let name = entry.name.clone();
+                let current = planning.user(&name)?;
+                let wanted = user(after);
+                let expected = user(before);
+                if same_user(wanted, current.as_ref()) {
+                    return Ok(Outcome::Done);
+                }
+                if !same_user(expected, current.as_ref()) && self.since != Since::Overwrite {
+                    return Ok(Outcome::Differs(format!("the user {name}")));
+                }
+                let mut before = before.cloned();
+                if let Some(Account::User { entry, home, .. }) = &mut before {
+                    if let Some(current) = current {
+                        *entry = current;
+                    }
+                    if *home == HomeDirectory::Remove
+                        && self.since != Since::Overwrite
+                        && !is_untouched(planning, &RemotePath::from(entry.home.as_str()))?
+                    {
+                        let home_path = entry.home.clone();
+                        if self.since == Since::Refuse {
+                            return Ok(Outcome::Differs(format!("{home_path} (files were added)")));
+                        }
+                        *home = HomeDirectory::Leave;
+                        planning.because(format!("its home {home_path} stays"));
+                    }
+                }
+                planning.push(Change::Account { before, after: after.cloned() });
+            }
+            Some(Account::Group { entry, system }) => {
+                let name = entry.name.clone();
+                let current = planning.group(&name)?;
+                if same_group(group(after), current.as_ref()) {
+                    return Ok(Outcome::Done);
+                }
+                if !same_group(group(before), current.as_ref()) && self.since != Since::Overwrite {
+                    return Ok(Outcome::Differs(format!("the group {name}")));
+                }
+                let system = *system;
+                // Who is in it is with its users, and may change on the way.
+                let members = entry.members.clone();
+                let before = current.map(|current| Account::Group {
+                    entry: GroupEntry { members, ..current },
+                    system,
+                });
+                planning.push(Change::Account { before, after: after.cloned() });
+            }
+            None => {}
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn packages(
+        &self,
+        planning: &mut Planning<'_>,
+        transaction: &PackageTransaction,
+    ) -> Result<Outcome, PlanError> {
+        let mut back = PackageTransaction { moves: Vec::new(), ..transaction.clone() };
+        let mut differs = Vec::new();
+        for step in &transaction.moves {
+            let entry = planning.package(&step.name)?.filter(|entry| entry.version.is_some());
+            let version = |entry: &PackageEntry| entry.version.clone();
+            let current = entry.as_ref().and_then(version);
+            let expected = step.before.as_ref().and_then(|state| state.version.clone());
+            let wanted = step.after.as_ref().and_then(|state| state.version.clone());
+            if current == wanted {
+                continue;
+            }
+            // Where the lists were fetched first, the version was not known.
+            let same = current == expected
+                || (current.is_some()
+                    && step.before.as_ref().is_some_and(|state| state.version.is_none()));
+            if !same && self.since != Since::Overwrite {
+                differs.push(step.name.clone());
+                continue;
+            }
+            let mut step = step.clone();
+            step.before = entry.as_ref().map(super::package::state_of);
+            back.moves.push(step);
+        }
+        if !back.moves.is_empty() {
+            let others = moved_along(&back, planning)?;
+            if !others.is_empty() {
+                return Ok(Outcome::Differs(format!(
+                    "packages that others need by now: {} would go along",
+                    others.join(", ")
+                )));
+            }
+            planning.push(Change::Packages(back));
+        }
+        if differs.is_empty() {
+            Ok(Outcome::Done)
+        } else {
+            Ok(Outcome::Differs(format!("packages: {}", differs.join(", "))))
+        }
+    }
+}
+
+fn user(account: Option<&Account>) -> Option<&UserEntry> {
+    match account {
+        Some(Account::User { entry, .. }) => Some(entry),
+        _ => None,
+    }
+}
+
+fn group(account: Option<&Account>) -> Option<&GroupEntry> {
+    match account {
+        Some(Account::Group { entry, .. }) => Some(entry),
+        _ => None,
+    }
+}
+
+/// Whether a user is as it was recorded; what the host chose by itself counts for nothing.
+fn same_user(recorded: Option<&UserEntry>, current: Option<&UserEntry>) -> bool {
+    match (recorded, current) {
+        (None, None) => true,
+        (Some(recorded), Some(current)) => {
+            let either = |left: &Option<String>, right: &Option<String>| {
+                left.is_none() || right.is_none() || left == right
+            };
+            (recorded.uid.is_none() || recorded.uid == current.uid)
+                && either(&recorded.group, &current.group)
+                && either(&recorded.password_hash, &current.password_hash)
+                && recorded.groups == current.groups
+                && recorded.home == current.home
+                && recorded.shell == current.shell
+                && recorded.comment == current.comment
+        }
+        _ => false,
+    }
+}
+
+fn same_group(recorded: Option<&GroupEntry>, current: Option<&GroupEntry>) -> bool {
+    match (recorded, current) {
+        (None, None) => true,
+        // Who is in it is with its users.
+        (Some(recorded), Some(current)) => recorded.gid.is_none() || recorded.gid == current.gid,
+        _ => false,
+    }
+}
+
+/// Whether a home has nothing in it but what came from the host's skeleton.
+fn is_untouched(planning: &mut Planning<'_>, home: &RemotePath) -> Result<bool, PlanError> {
+    below_is(planning, home, &RemotePath::from("/etc/skel"))
+}
+
+fn below_is(
+    planning: &mut Planning<'_>,
+    folder: &RemotePath,
+    model: &RemotePath,
+) -> Result<bool, PlanError> {
+    if planning.world().entry(folder)?.value == Entry::Absent {
+        return Ok(true);
+    }
+    for path in planning.world().list(folder)? {
+        let Some(name) = path.as_path().file_name() else { return Ok(false) };
+        let like = model.join(name);
+        let (here, there) =
+            (planning.world().entry(&path)?.value, planning.world().entry(&like)?.value);
+        let same = match (&here, &there) {
+            (Entry::Absent, _) => true,
+            (Entry::File { size, .. }, Entry::File { size: other, .. }) => {
+                size == other && planning.identify(&path)? == planning.identify(&like)?
+            }
+            (Entry::Link { target, .. }, Entry::Link { target: other, .. }) => target == other,
+            (Entry::Folder { .. }, Entry::Folder { .. }) => below_is(planning, &path, &like)?,
+            _ => false,
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

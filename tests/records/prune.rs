@@ -1,0 +1,154 @@
+use crate::hosts::{Hosts, Report, play};
+
+fn pruned(states: &str) -> String {
+    play(states).replace("hosts: all", "hosts: all\nprune: true")
+}
+
+/// Those resources that go, in order.
+fn going(report: &Report) -> Vec<String> {
+    let resources = report.only().resources.iter();
+    let gone = resources.filter(|resource| resource.verdict == "change");
+    gone.map(|resource| resource.id.clone()).collect()
+}
+
+const ALL: &str = "\
+- group: crew
+- user: jack
+  group: crew
+- directory: /srv/ship
+- file: /srv/ship/log
+  content: x
+- symlink: /srv/link
+  target: /srv/ship
+- unit: ship.service
+  content: |
+    [Service]
+    ExecStart=/bin/sleep infinity
+    [Install]
+    WantedBy=multi-user.target
+- service: ship
+- file: /srv/kept
+  content: x
+  prune: false
+- file: /etc/issue
+  content: theirs
+";
+
+#[test]
+fn what_has_left_the_file_goes_in_reverse_order_if_that_is_wanted() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.converge_file(&pruned(ALL)).succeeds();
+    hosts.converge_file(&pruned(ALL)).succeeds().assert_unchanged();
+
+    let shown = hosts.converge_file(&play("- file: /srv/other\n  content: x")).succeeds();
+    let stale = shown.resource("file:/srv/ship/log");
+    assert_eq!(stale.verdict, "skipped", "{shown}");
+    assert!(stale.because.contains("`prune: true`"), "{shown}");
+    assert_eq!(
+        stale.changes[0].diff,
+        "--- /srv/ship/log\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n\\ No newline at end of file\n"
+    );
+    assert_eq!(hosts.sh("a", "cat /srv/ship/log"), "x");
+
+    let rest = pruned("- file: /srv/other\n  content: x");
+    let plan = hosts.converge_file(&rest).dry_run().succeeds();
+    let order = going(&plan);
+    assert_eq!(order.len(), 7, "{plan}");
+    let place = |id: &str| order.iter().position(|one| one == id).unwrap();
+    assert!(place("service:ship") < place("unit:ship.service"), "{plan}");
+    assert!(place("file:/srv/ship/log") < place("directory:/srv/ship"), "{plan}");
+    assert!(place("user:jack") < place("group:crew"), "{plan}");
+    let run = hosts.converge_file(&rest).succeeds();
+    assert_eq!(going(&run), order, "{run}");
+    // Never what it did not create, nor what says that it stays.
+    assert_eq!(hosts.sh("a", "cat /srv/kept /etc/issue /srv/other"), "xtheirsx");
+    let gone = hosts.sh("a", "ls /srv; getent passwd jack || echo no; getent group crew || echo no; systemctl is-active ship || true");
+    assert_eq!(gone, "kept\nother\nno\nno\ninactive\n");
+    hosts.converge_file(&rest).succeeds().assert_unchanged();
+}
+
+#[test]
+fn what_is_left_out_is_declared_all_the_same() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let one = "- file: /srv/one\n  content: x\n  tags: [one]\n";
+    let two = "- file: /srv/two\n  content: x\n";
+    hosts.converge_file(&pruned(&format!("{one}{two}"))).succeeds();
+    let by_when = format!("- file: /srv/one\n  content: x\n  when: false\n{two}");
+    hosts.converge_file(&pruned(&by_when)).succeeds().assert_unchanged();
+    hosts
+        .converge_file(&pruned(&format!("{one}{two}")))
+        .args(&["--tags", "one"])
+        .succeeds()
+        .assert_unchanged();
+    hosts
+        .converge_file(&pruned(&format!("{one}{two}")))
+        .args(&["--skip-tags", "one"])
+        .succeeds()
+        .assert_unchanged();
+    // Another state is about the same path now.
+    let renamed = "- environment_file: /srv/one\n  variables: { A: b }\n";
+    hosts.converge_file(&pruned(&format!("{renamed}{two}"))).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/one"), "A=\"b\"\n");
+}
+
+#[test]
+fn what_holds_data_or_was_changed_since_stays() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let states = "- directory: /srv/data\n- file: /srv/edited\n  content: x\n- user: jack\n";
+    hosts.converge_file(&pruned(states)).succeeds();
+    hosts.sh("a", "echo mine >/srv/data/file; echo mine >/srv/edited; echo mine >/home/jack/file");
+    let rest = pruned("- file: /srv/other\n  content: x");
+    let run = hosts.converge_file(&rest).succeeds();
+    assert_eq!(run.resource("directory:/srv/data").verdict, "ok", "{run}");
+    assert!(run.resource("file:/srv/edited").because.contains("changed since"), "{run}");
+    assert_eq!(
+        hosts.sh("a", "cat /srv/data/file /srv/edited /home/jack/file"),
+        "mine\nmine\nmine\n"
+    );
+
+    // What says `force` goes whatever it holds.
+    let forced = "- directory: /srv/more\n  prune: force\n";
+    hosts.converge_file(&pruned(forced)).succeeds();
+    hosts.sh("a", "echo mine >/srv/more/file");
+    hosts.converge_file(&rest).succeeds();
+    assert_eq!(hosts.try_sh("a", "test -e /srv/more").code, 1);
+}
+
+#[test]
+fn two_state_files_do_not_prune_each_other() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.write("one.yml", &pruned("- file: /srv/one\n  content: x"));
+    hosts.write("two.yml", &pruned("- file: /srv/two\n  content: x"));
+    hosts.run(&["-i", "test", "one.yml"]).succeeds();
+    hosts.run(&["-i", "test", "two.yml"]).succeeds();
+    hosts.run(&["-i", "test", "one.yml"]).succeeds().assert_unchanged();
+    assert_eq!(hosts.sh("a", "ls /srv"), "one\ntwo\n");
+}
+
+#[test]
+fn a_lost_or_unreadable_record_prunes_nothing() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let rest = pruned("- file: /srv/other\n  content: x");
+    hosts.converge_file(&pruned("- file: /srv/one\n  content: x")).succeeds();
+    hosts.sh("a", "echo garbage >/var/lib/converge/runs/ledger.json");
+    let run = hosts.converge_file(&rest).ended();
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.stdout.contains("cannot be read, so nothing is pruned"), "{run}");
+    hosts.sh("a", "rm -r /var/lib/converge/runs");
+    hosts.converge_file(&rest).succeeds();
+    assert_eq!(hosts.sh("a", "ls /srv"), "one\nother\n");
+}
+
+#[test]
+fn a_package_that_others_need_stays() {
+    let Some(hosts) = Hosts::with_packages(&["a"], &["gawk", "libmpfr6"]) else { return };
+    hosts.converge_file(&pruned("- package: libmpfr6\n")).succeeds();
+    hosts.sh("a", "apt-get -qy install gawk >/dev/null");
+    let rest = pruned("- file: /srv/other\n  content: x");
+    let run = hosts.converge_file(&rest).succeeds();
+    assert!(run.resource("package:libmpfr6").because.contains("gawk would go along"), "{run}");
+    hosts.sh("a", "apt-get -qy remove gawk >/dev/null");
+    let run = hosts.converge_file(&rest).succeeds();
+    assert_eq!(going(&run), ["package:libmpfr6"], "{run}");
+    assert_eq!(hosts.try_sh("a", "dpkg -s libmpfr6").code, 1);
+}
