@@ -273,6 +273,7 @@ pub(super) fn execute(
             CliError::Machine(format!("{error}; this is a bug of converge, please report it"))
         })
     });
+    loaded.compilation.contents.remember();
     runtime.shutdown_timeout(Duration::from_millis(200));
     let ended = result?;
     let code = exit_code(ended, dry_run, prepared.exit_code);

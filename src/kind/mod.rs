@@ -31,7 +31,7 @@ use crate::world::{Opaque, RemotePath};
 
 pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
-pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
+pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning, Surveyed};
 pub use service::{Changed, DueReaction, Service, Watched, plan_reaction};
 pub use spec::{Argument, Key, Shape, Spec};
 pub use tree::{Exclusion, TreeEntry, TreeNode};

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::change::{Change, Content};
 use crate::resource::ResourceId;
@@ -93,6 +93,12 @@ pub struct Planning<'a> {
     because: Option<String>,
     undecided: Option<String>,
     untrusted: bool,
+}
+
+/// One of many paths that were looked at together.
+pub struct Surveyed {
+    entry: Predicted<Entry>,
+    content: Option<ContentId>,
 }
 
 /// What a plan came to.
@@ -189,6 +195,36 @@ impl<'a> Planning<'a> {
         let predicted = self.world.entry(path)?;
         let missing = predicted.value == Entry::Absent;
         Ok(self.taken(predicted, missing))
+    }
+
+    /// What stands at many paths, with the contents of files: looked at on several threads, since
+    /// a tree has thousands. To be handed to [`Planning::surveyed`] one by one.
+    pub fn survey(&self, paths: &[&RemotePath]) -> Vec<Result<Surveyed, PlanError>> {
+        let seen: Vec<OnceLock<_>> = paths.iter().map(|_| OnceLock::new()).collect();
+        self.world.system().look_at_many(paths.len(), &|index| {
+            let _ = seen[index].set(self.survey_one(paths[index]));
+        });
+        let results = seen.into_iter().zip(paths);
+        // Whatever was not looked at before is now.
+        results
+            .map(|(seen, path)| seen.into_inner().unwrap_or_else(|| self.survey_one(path)))
+            .collect()
+    }
+
+    fn survey_one(&self, path: &RemotePath) -> Result<Surveyed, PlanError> {
+        let entry = self.world.entry(path)?;
+        let content = match (&entry.value, self.world.planned_content(path)) {
+            (Entry::File { .. }, Some(planned)) => Some(planned),
+            (Entry::File { .. }, None) => Some(self.world.system().identify(path)?),
+            _ => None,
+        };
+        Ok(Surveyed { entry, content })
+    }
+
+    /// What was surveyed at a path, and the content if it is a file.
+    pub fn surveyed(&mut self, surveyed: Surveyed) -> (Entry, Option<ContentId>) {
+        let missing = surveyed.entry.value == Entry::Absent;
+        (self.taken(surveyed.entry, missing), surveyed.content)
     }
 
     /// The bytes of a file at a path, as they will be; bounded by [`EDIT_LIMIT`].
@@ -340,11 +376,11 @@ impl<'a> Planning<'a> {
         };
         let existing = matches!(entry, Entry::File { .. });
         match content {
-            Some(wanted) if before != Content::File(wanted) => self.push(Change::Content {
-                path: path.clone(),
-                before,
-                after: Content::File(wanted),
-            }),
+            Some(wanted) if before != Content::File(wanted) => {
+                self.may_change(path)?;
+                let after = Content::File(wanted);
+                self.push(Change::Content { path: path.clone(), before, after });
+            }
             None if entry == Entry::Absent => {
                 let empty = self.keep(Vec::new());
                 self.push(Change::Content {
@@ -374,6 +410,7 @@ impl<'a> Planning<'a> {
         let existing = match &entry {
             Entry::Folder { .. } => true,
             Entry::Absent => {
+                self.may_change(path)?;
                 self.push(Change::Content {
                     path: path.clone(),
                     before: Content::Absent,
@@ -415,11 +452,30 @@ impl<'a> Planning<'a> {
     /// pending opaque change.
     pub fn needs_parent(&mut self, path: &RemotePath) -> Result<(), PlanError> {
         let Some(folder) = path.parent() else { return Ok(()) };
+        self.needs_folder(&folder)?;
+        self.may_change(path)
+    }
+
+    /// An error if a path's folder is there and the resource's user cannot write in it.
+    pub fn may_change(&self, path: &RemotePath) -> Result<(), PlanError> {
+        let Some(folder) = path.parent().filter(|_| !self.actor.root) else { return Ok(()) };
         let predicted = self.world.entry(&folder)?;
+        let observed = predicted.by.is_none() && predicted.value != Entry::Absent;
+        let user = &self.actor.user;
+        if !observed || self.world.system().may_write(&folder, user)? {
+            return Ok(());
+        }
+        Err(PlanError::new(format!("{user} cannot write in {folder}"))
+            .help("`become: true` does it as root"))
+    }
+
+    /// The same as [`Planning::needs_parent`] for a directory itself.
+    pub fn needs_folder(&mut self, folder: &RemotePath) -> Result<(), PlanError> {
+        let predicted = self.world.entry(folder)?;
         match &predicted.value {
             Entry::Folder { .. } => Ok(()),
             Entry::Link { .. } => Ok(()),
-            Entry::Absent if self.makes_folder(&folder) => Ok(()),
+            Entry::Absent if self.makes_folder(folder) => Ok(()),
             Entry::Absent if predicted.by.is_none() && !predicted.tainted_by.is_empty() => {
                 self.wait_for(predicted.tainted_by);
                 Ok(())
@@ -453,6 +509,7 @@ impl<'a> Planning<'a> {
             }
             Entry::Other { .. } => Content::Other,
         };
+        self.may_change(path)?;
         self.push(Change::Content { path: path.clone(), before, after: Content::Absent });
         Ok(())
     }
