@@ -19,6 +19,7 @@ mod planning;
 mod repository;
 mod service;
 mod spec;
+mod survey;
 mod symlink;
 mod tree;
 mod unit;
@@ -31,9 +32,10 @@ use crate::world::{Opaque, RemotePath};
 
 pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
-pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning, Surveyed};
+pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
 pub use service::{Changed, DueReaction, Service, Watched, plan_reaction};
 pub use spec::{Argument, Key, Shape, Spec};
+pub use survey::Surveyed;
 pub use tree::{Exclusion, TreeEntry, TreeNode};
 
 /// What a kind does: it says what it touches, and it plans.

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::change::{Change, Content};
 use crate::resource::ResourceId;
@@ -93,12 +93,6 @@ pub struct Planning<'a> {
     because: Option<String>,
     undecided: Option<String>,
     untrusted: bool,
-}
-
-/// One of many paths that were looked at together.
-pub struct Surveyed {
-    entry: Predicted<Entry>,
-    content: Option<ContentId>,
 }
 
 /// What a plan came to.
@@ -195,36 +189,6 @@ impl<'a> Planning<'a> {
         let predicted = self.world.entry(path)?;
         let missing = predicted.value == Entry::Absent;
         Ok(self.taken(predicted, missing))
-    }
-
-    /// What stands at many paths, with the contents of files: looked at on several threads, since
-    /// a tree has thousands. To be handed to [`Planning::surveyed`] one by one.
-    pub fn survey(&self, paths: &[&RemotePath]) -> Vec<Result<Surveyed, PlanError>> {
-        let seen: Vec<OnceLock<_>> = paths.iter().map(|_| OnceLock::new()).collect();
-        self.world.system().look_at_many(paths.len(), &|index| {
-            let _ = seen[index].set(self.survey_one(paths[index]));
-        });
-        let results = seen.into_iter().zip(paths);
-        // Whatever was not looked at before is now.
-        results
-            .map(|(seen, path)| seen.into_inner().unwrap_or_else(|| self.survey_one(path)))
-            .collect()
-    }
-
-    fn survey_one(&self, path: &RemotePath) -> Result<Surveyed, PlanError> {
-        let entry = self.world.entry(path)?;
-        let content = match (&entry.value, self.world.planned_content(path)) {
-            (Entry::File { .. }, Some(planned)) => Some(planned),
-            (Entry::File { .. }, None) => Some(self.world.system().identify(path)?),
-            _ => None,
-        };
-        Ok(Surveyed { entry, content })
-    }
-
-    /// What was surveyed at a path, and the content if it is a file.
-    pub fn surveyed(&mut self, surveyed: Surveyed) -> (Entry, Option<ContentId>) {
-        let missing = surveyed.entry.value == Entry::Absent;
-        (self.taken(surveyed.entry, missing), surveyed.content)
     }
 
     /// The bytes of a file at a path, as they will be; bounded by [`EDIT_LIMIT`].
@@ -331,7 +295,7 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    fn taken<T>(&mut self, predicted: Predicted<T>, missing: bool) -> T {
+    pub(super) fn taken<T>(&mut self, predicted: Predicted<T>, missing: bool) -> T {
         if missing && predicted.by.is_none() {
             self.depends_on.extend(predicted.tainted_by);
         } else {

@@ -181,6 +181,9 @@ mod tests {
 
     use super::*;
 
+    /// Its name, what happens, and whether the digest counts after that.
+    type Case = (&'static str, fn(&Path), bool);
+
     /// A folder on the disk, since digests of a memory file system are not remembered.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir_in(env!("OUT_DIR")).unwrap();
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_digest_counts_only_for_what_was_read() {
-        let what: &[(&str, fn(&Path), bool)] = &[
+        let what: &[Case] = &[
             ("nothing", |_| {}, true),
             (
                 "same size and mtime, other bytes",
@@ -268,7 +271,7 @@ mod tests {
     #[test]
     fn a_file_of_digests_that_is_odd_is_not_read() {
         let root = rustix::process::geteuid().is_root();
-        let odd: &[(&str, fn(&Path), bool)] = &[
+        let odd: &[Case] = &[
             ("nothing", |_| {}, true),
             ("readable by others", |store| mode(store, 0o644), false),
             (
@@ -318,6 +321,25 @@ mod tests {
             change(&store);
             let found = Digests::new(store, later()).get(&fs::metadata(&path).unwrap());
             assert_eq!(found.is_some(), *counts, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_sees_what_was_changed_since_it_remembered() {
+        use crate::world::{Host, RemotePath, System};
+        let folder = folder();
+        let (path, store) = (folder.path().join("a"), folder.path().join("digests"));
+        let host = || Host::remembering(Digests::new(store.clone(), later()));
+        let identify = |host: &Host| host.identify(&RemotePath::new(&path)).unwrap();
+        for letter in ["a", "b"] {
+            fs::write(&path, bytes(letter)).unwrap();
+            for _ in 0..2 {
+                let host = host();
+                assert_eq!(identify(&host), ContentId::of(bytes(letter).as_bytes()));
+                host.remember();
+            }
+            assert!(store.exists());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

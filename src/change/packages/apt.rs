@@ -135,6 +135,8 @@ pub struct Simulated {
 pub enum Refusal {
     /// The lists do not know a package, a version or a release; newer ones may.
     Unknown(String),
+    /// The lists do not know a package of that name.
+    NoSuchPackage(String),
     /// Several packages provide what is named.
     Virtual(String),
     /// It cannot be done.
@@ -145,7 +147,10 @@ impl Refusal {
     /// What apt said.
     pub fn text(&self) -> &str {
         match self {
-            Refusal::Unknown(text) | Refusal::Virtual(text) | Refusal::Impossible(text) => text,
+            Refusal::Unknown(text)
+            | Refusal::NoSuchPackage(text)
+            | Refusal::Virtual(text)
+            | Refusal::Impossible(text) => text,
         }
     }
 }
@@ -233,14 +238,19 @@ fn refusal(answer: &Answer) -> Refusal {
         text.extend(answer.error.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev());
     }
     let text = text.join("; ");
+    let no_such = |line: &str| line.starts_with("Unable to locate package ");
     let unknown = |line: &str| {
-        line.starts_with("Unable to locate package ")
+        no_such(line)
             || line.ends_with(" has no installation candidate")
             || (line.starts_with("Version '") && line.ends_with(" was not found"))
             || line.contains("is invalid for APT::Default-Release")
     };
     if !errors.is_empty() && errors.iter().all(|line| unknown(line)) {
-        Refusal::Unknown(text)
+        if errors.iter().any(|line| no_such(line)) {
+            Refusal::NoSuchPackage(text)
+        } else {
+            Refusal::Unknown(text)
+        }
     } else {
         Refusal::Impossible(text)
     }
@@ -305,7 +315,7 @@ mod tests {
             (
                 "",
                 "E: Unable to locate package nosuch\n",
-                unknown("Unable to locate package nosuch"),
+                Refusal::NoSuchPackage(String::from("Unable to locate package nosuch")),
             ),
             (
                 "Package bash is not available, but is referred to by another package.\n",
