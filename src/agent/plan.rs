@@ -10,7 +10,7 @@ use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{
     Actor, Changed, Contents, Declared, PlanError, Planned, Planning, Watched, plan_reaction,
 };
-use crate::report::Verdict;
+use crate::report::{IGNORED, Verdict};
 use crate::resource::ResourceId;
 use crate::wire::PlannedNode;
 use crate::world::{
@@ -45,7 +45,7 @@ impl NodePlan {
     fn failed(node: &Node, error: &PlanError) -> Self {
         let reason = explain(error);
         if node.ignore_errors {
-            let reason = format!("failed, which is ignored: {reason}");
+            let reason = format!("{IGNORED}{reason}");
             return Self { ignored: true, ..Self::settled(Verdict::Ok, reason) };
         }
         Self::settled(Verdict::Failed, reason)

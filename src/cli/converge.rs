@@ -16,7 +16,7 @@ use super::{
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{self, Ended, HostRun, Reach, Refused, Run};
 use crate::inventory::{Connection, ConnectionKind};
-use crate::report::Event;
+use crate::report::{self, Event};
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
 use crate::wire::PlanOptions;
 
@@ -30,6 +30,34 @@ pub(super) fn run(
     plan_only: bool,
 ) -> Result<u8, CliError> {
     let dry_run = plan_only || arguments.dry_run;
+    let mut begun = false;
+    let result = converge(surroundings, arguments, dry_run, &mut begun);
+    if let Err(error) = &result
+        && !begun
+        && arguments.format == "json"
+    {
+        let errors = match error {
+            CliError::Refused(errors) => errors.clone(),
+            other => vec![other.to_string()],
+        };
+        surroundings.print(&report::refused(
+            &arguments.source.inventory.join("+"),
+            arguments.state_file.as_deref().unwrap_or_default(),
+            dry_run,
+            i32::from(error.exit_code()),
+            &errors,
+        ))?;
+    }
+    result
+}
+
+/// The same; `begun` turns true once the events of the run are reported.
+fn converge(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    dry_run: bool,
+    begun: &mut bool,
+) -> Result<u8, CliError> {
     if arguments.source.untrusted && !dry_run {
         let message = "--untrusted is for plans: add --dry-run, or use `converge plan`";
         return Err(CliError::Usage(message.to_owned()));
@@ -48,6 +76,7 @@ pub(super) fn run(
     let mut screen = Screen::open(surroundings, arguments, dry_run)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, arguments, loaded, &hosts)?;
+    *begun = true;
     let (ended, diagnostics) =
         execute(surroundings, &prepared, dry_run, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, watch};
 use super::link::Link;
 use super::run::{HostRun, Reach, Run};
 use crate::graph::{Graph, NodeIndex};
-use crate::report::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+use crate::report::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
     self, FromAgent, Outcome, PlanOptions, PlannedNode, STOPPED, ToAgent, WireError,
@@ -303,9 +303,10 @@ impl Host {
             }
             Outcome::Failed { message, ignored: true } => {
                 let host = Some(self.name.clone());
-                let warning = format!("{} failed, which is ignored: {message}", resource.id);
+                let because = format!("{IGNORED}{message}");
+                let warning = format!("{} {because}", resource.id);
                 let _ = events.send(Event::Warning { host, message: warning });
-                (Verdict::Ok, format!("failed, which is ignored: {message}"), Vec::new())
+                (Verdict::Ok, because, Vec::new())
             }
         };
         resource.verdict = verdict;

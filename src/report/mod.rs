@@ -20,5 +20,6 @@ mod text;
 #[cfg(test)]
 mod samples;
 
-pub use event::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+pub use event::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
+pub use json::refused;
 pub use reporter::{Format, FormatError, Options, Reporter, reporter};
