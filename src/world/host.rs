@@ -475,3 +475,22 @@ fn open_regular(path: &RemotePath) -> io::Result<fs::File> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_write_in_a_folder_is_the_kernels_word() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = RemotePath::new(folder.path());
+        let may = |user: &str| Host::default().may_write(&path, user).unwrap();
+        assert!(may("root") && !may("nobody"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(folder.path(), mode).unwrap();
+        assert!(may("nobody"));
+    }
+}

@@ -165,8 +165,8 @@ fn outlook(wanted: &PackageTransaction, planning: &Planning<'_>) -> Result<Outlo
     let Some(request) = Request::of(wanted) else { return Ok(Outlook::Known(Vec::new())) };
     match parse_simulation(&simulate(&request, planning)?) {
         Ok(simulated) => Ok(Outlook::Known(simulated)),
-        Err(Refusal::NoSuchPackage(text)) if lists::any(planning.world().system())? => {
-            Err(PlanError::new(format!("no source of packages has it: {text}")).help(
+        Err(Refusal::NoSuchPackage(names)) if lists::any(planning.world().system())? => {
+            Err(PlanError::new(format!("no source of packages has {names}")).help(
                 "declare its `repository` before it, or look for its name with `apt-cache search`",
             ))
         }
