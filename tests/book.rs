@@ -89,6 +89,52 @@ fn every_kind_has_its_page_with_its_arguments() {
 }
 
 #[test]
+fn all_filters_and_tests_are_listed() {
+    let path = book().join("state-files.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let listed = |mut names: Vec<&'static str>| {
+        names.sort_unstable();
+        names.dedup();
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" ")
+    };
+    let expected = format!(
+        "Filters: {}\n\nTests: {}\n",
+        listed(converge::lang::filter_names()),
+        listed(converge::lang::test_names())
+    );
+    let (begin, end) = ("<!-- filters:begin -->\n", "<!-- filters:end -->");
+    let from = page.find(begin).unwrap() + begin.len();
+    let to = page.find(end).unwrap();
+    if std::env::var_os("CONVERGE_ACCEPT").is_some() {
+        fs::write(&path, format!("{}{expected}{}", &page[..from], &page[to..])).unwrap();
+    } else {
+        assert_eq!(page[from..to], expected);
+    }
+}
+
+#[test]
+fn a_refused_run_is_a_document_for_programs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("one.yml"), "hosts: all\nstates:\n  - pakage: nginx\n").unwrap();
+    let run = |state: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_converge"))
+            .args(["-i", "web1,", state, "--dry-run", "--format", "json"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let document = run("one.yml");
+    assert_eq!(document["exit_code"], 1);
+    assert_eq!(document["hosts"], serde_json::json!({}));
+    assert_eq!(document["errors"], serde_json::json!(["one.yml:3:5: unknown kind `pakage`"]));
+    let document = run("two.yml");
+    let error = document["errors"][0].as_str().unwrap();
+    assert!(error.contains("`two.yml` was not found"), "{error}");
+}
+
+#[test]
 fn every_option_has_its_line() {
     let page = fs::read_to_string(book().join("command-line.md")).unwrap();
     let help = Command::new(env!("CARGO_BIN_EXE_converge")).arg("--help").output().unwrap();

@@ -44,6 +44,7 @@
 //!       is: root root 0644
 //!   depends_on: [command:build]             # left out: none
 //!   assuming: [package:nginx]               # left out: none
+//!   because: is not root                    # a part of the reason, where the plan gives one
 //!   error: does not exist                   # or, instead: a part of the error's sentence or help
 //! ```
 //!
@@ -135,6 +136,8 @@ struct Case {
     depends_on: Vec<String>,
     #[serde(default)]
     assuming: Vec<String>,
+    #[serde(default)]
+    because: Option<String>,
     #[serde(default)]
     error: Option<String>,
 }
@@ -229,6 +232,11 @@ impl Case {
         }
         same("depends_on", &self.depends_on, &planned.depends_on)?;
         same("assuming", &self.assuming, &planned.assuming)?;
+        if let Some(part) = &self.because
+            && !planned.because.as_ref().is_some_and(|because| because.contains(part))
+        {
+            return Err(format!("because: expected {part}, planned {:?}", planned.because));
+        }
 
         lay_over(&id, &declared, &planned.changes, &world)?;
         let waits = !planned.depends_on.is_empty();

@@ -78,6 +78,7 @@ fn a_rehearsal_that_succeeds() {
     // Its hosts are gone.
     let ended = project.run(&["sandbox", "list"]);
     assert_eq!(ended.stdout, "", "{ended}");
+    assert!(ended.stderr.contains("no sandbox host of the inventory `sandbox` is up"), "{ended}");
 }
 
 #[test]

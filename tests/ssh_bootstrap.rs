@@ -111,7 +111,9 @@ async fn what_the_login_user_can_write_is_never_run_as_root() {
         return;
     };
     let program = agent(0);
-    let evil = "#!/bin/sh\\nprintf \"cnvrg\\\\001\\\\r\\\\n\"; echo evil";
+    // As large as the program itself.
+    let evil = "#!/bin/sh\\nprintf \"cnvrg\\\\001\\\\r\\\\n\"; echo evil\\n";
+    let evil = format!("{evil}{}", "#".repeat(program.size() - (evil.len() - 5)));
     for plant in [
         format!(
             "chmod 777 /var/lib/converge/agent; printf '{evil}' >/var/lib/converge/agent/{}",
@@ -223,17 +225,44 @@ async fn a_damaged_program_is_replaced() {
     let Some(sshd) = Sshd::start(&Options::default()) else {
         return;
     };
-    let program = agent(0);
-    sshd.inside(&format!(
-        "umask 077; mkdir -p /var/lib/converge/agent; cd /var/lib/converge/agent; : >{0}; chmod 755 {0}",
-        program.digest()
-    ));
-    let stream = start(&sshd, "root", &program, &Privilege::Login).await.unwrap();
-    assert!(stream.uploaded);
-    assert_eq!(
-        talk(stream).await,
-        format!("root serve /var/lib/converge/agent/{}", program.digest())
-    );
+    let size = agent(0).size();
+    // Cut off; larger; of the right size, and it finds out by itself.
+    for damage in [
+        String::from(": >$p"),
+        format!("head -c {} /dev/zero >$p", size + 1),
+        format!("printf '#!/bin/sh\\nexit 1\\n' >$p; truncate -s {size} $p"),
+    ] {
+        let program = agent(0);
+        assert_eq!(program.size(), size);
+        sshd.inside(&format!(
+            "umask 077; p=/var/lib/converge/agent/{}; mkdir -p ${{p%/*}}; {damage}; chmod 755 $p",
+            program.digest()
+        ));
+        let stream = start(&sshd, "root", &program, &Privilege::Login).await.unwrap();
+        assert!(stream.uploaded, "{damage}");
+        let expected = format!("root serve /var/lib/converge/agent/{}", program.digest());
+        assert_eq!(talk(stream).await, expected, "{damage}");
+    }
+}
+
+#[test]
+fn the_program_itself_refuses_to_run_if_it_is_not_what_its_name_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(env!("CARGO_BIN_EXE_converge-agent")).unwrap();
+    let digest = blake3::hash(&bytes).to_string();
+    for (name, whole) in [(digest.as_str(), true), (&"0".repeat(64), false), ("agent", true)] {
+        let path = folder.path().join(name);
+        std::fs::copy(env!("CARGO_BIN_EXE_converge-agent"), &path).unwrap();
+        let output = std::process::Command::new(&path)
+            .arg("serve")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout.starts_with(b"cnvrg"), whole, "{name}");
+        assert_eq!(output.status.success(), whole, "{name}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("this program is damaged"), !whole, "{name}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

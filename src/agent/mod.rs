@@ -22,7 +22,7 @@ mod wave;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::SystemTime;
@@ -45,7 +45,7 @@ use crate::report::RunInfo;
 use crate::resource::ResourceId;
 use crate::wire::{self, AddedNode, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent};
 use crate::world::process::Identity;
-use crate::world::{Host, facts};
+use crate::world::{Digests, Host, facts};
 
 /// Pieces of contents that may wait between the connection and whoever takes them in.
 const PIECES: usize = 8;
@@ -69,6 +69,9 @@ pub enum AgentError {
     /// The connection to the controller broke.
     #[error("the connection to the controller broke: {0}")]
     Connection(#[from] io::Error),
+    /// The program is not what its name says.
+    #[error("this program is damaged: its name is the digest of another one")]
+    Damaged,
     /// The host could not be looked at.
     #[error("{0}")]
     Observe(#[from] crate::world::ObserveError),
@@ -83,11 +86,15 @@ pub fn serve(
     output: impl Write + Send + 'static,
     start: &Start,
 ) -> Result<(), AgentError> {
+    let program = own_digest(&start.program)?;
     // Whatever is made here and says nothing else is readable, as after a login.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let output = Arc::new(Output::new(Box::new(output)));
-    let host = Host::default();
-    greet(&output)?;
+    let host = match (digests_of(&start.program), start.now) {
+        (Some(file), Some(now)) => Host::remembering(Digests::new(file, now)),
+        _ => Host::default(),
+    };
+    greet(&output, program)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (pieces, incoming) = mpsc::sync_channel(PIECES);
     let (control, orders) = mpsc::channel();
@@ -113,15 +120,30 @@ pub fn serve(
     result
 }
 
-/// Magic, identity and facts, in one write.
-fn greet(output: &Output) -> Result<(), AgentError> {
+/// The digest of the program that runs, which has to be its name if that is a digest: then
+/// converge has put it there, and it has been damaged since, or on its way.
+fn own_digest(program: &Path) -> Result<String, AgentError> {
     // In pieces: filling megabytes of new memory takes longer than hashing them.
-    let mut program = blake3::Hasher::new();
-    program.update_reader(std::fs::File::open("/proc/self/exe")?)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open("/proc/self/exe")?)?;
+    let digest = hasher.finalize().to_string();
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if sweep::is_digest(name) && name != digest { Err(AgentError::Damaged) } else { Ok(digest) }
+}
+
+/// Where digests of files are remembered: in the agent's state folder, where its program lies too
+/// unless programs are not run from there. Nowhere for a program that was started by hand.
+fn digests_of(program: &Path) -> Option<PathBuf> {
+    let folder = program.parent().filter(|folder| folder.ends_with("agent"))?;
+    Some(folder.with_file_name("digests"))
+}
+
+/// Magic, identity and facts, in one write.
+fn greet(output: &Output, program: String) -> Result<(), AgentError> {
     let hello = FromAgent::Hello(Hello {
         build: wire::BUILD.to_owned(),
-        program: program.finalize().to_string(),
-        facts: wire::Facts { json: facts::gather(std::path::Path::new("/")).to_string() },
+        program,
+        facts: wire::Facts { json: facts::gather(Path::new("/")).to_string() },
     });
     let mut bytes = MAGIC.to_vec();
     bytes.extend(wire::encode(&hello).map_err(|error| io::Error::other(error.to_string()))?);
@@ -311,6 +333,8 @@ impl Session<'_> {
             boot: boot_id(),
         };
         let plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
+        // Before the controller hears of the end, which may be the agent's own.
+        self.host.remember();
         self.output.send(&FromAgent::PlanDone(notes))?;
         self.store.settle()?;
         let mut ended = vec![None; graph.nodes.len()];

@@ -12,7 +12,7 @@ use crate::kind::{
     Actor, Changed, Contents, Declared, OwedReaction, PlanError, Planned, Planning, Watched,
     plan_reaction,
 };
-use crate::report::Verdict;
+use crate::report::{IGNORED, Verdict};
 use crate::resource::ResourceId;
 use crate::wire::PlannedNode;
 use crate::world::{
@@ -50,7 +50,7 @@ impl NodePlan {
     fn failed(node: &Node, error: &PlanError) -> Self {
         let reason = explain(error);
         if node.ignore_errors {
-            let reason = format!("failed, which is ignored: {reason}");
+            let reason = format!("{IGNORED}{reason}");
             return Self { ignored: true, ..Self::settled(Verdict::Ok, reason) };
         }
         Self::settled(Verdict::Failed, reason)

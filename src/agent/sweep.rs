@@ -38,7 +38,8 @@ pub(super) fn sweep(program: &Path, now: SystemTime) {
     }
 }
 
-fn is_digest(name: &str) -> bool {
+/// Whether a file's name is one that converge gives to programs.
+pub(super) fn is_digest(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

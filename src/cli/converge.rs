@@ -17,7 +17,7 @@ use super::{
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{self, Ended, HostRun, Purpose, Reach, Reachable, Refused, Run};
 use crate::inventory::{Connection, ConnectionKind};
-use crate::report::{Event, RunInfo};
+use crate::report::{self, Event, RunInfo};
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
 use crate::wire::PlanOptions;
 
@@ -31,6 +31,34 @@ pub(super) fn run(
     plan_only: bool,
 ) -> Result<u8, CliError> {
     let dry_run = plan_only || arguments.output.dry_run;
+    let mut begun = false;
+    let result = converge(surroundings, arguments, dry_run, &mut begun);
+    if let Err(error) = &result
+        && !begun
+        && arguments.output.format == "json"
+    {
+        let errors = match error {
+            CliError::Refused(errors) => errors.clone(),
+            other => vec![other.to_string()],
+        };
+        surroundings.print(&report::refused(
+            &arguments.source.inventory.join("+"),
+            arguments.state_file.as_deref().unwrap_or_default(),
+            dry_run,
+            i32::from(error.exit_code()),
+            &errors,
+        ))?;
+    }
+    result
+}
+
+/// The same; `begun` turns true once the events of the run are reported.
+fn converge(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    dry_run: bool,
+    begun: &mut bool,
+) -> Result<u8, CliError> {
     if arguments.source.untrusted && !dry_run {
         let message = "--untrusted is for plans: add --dry-run, or use `converge plan`";
         return Err(CliError::Usage(message.to_owned()));
@@ -49,6 +77,7 @@ pub(super) fn run(
     let mut screen = Screen::open(surroundings, &arguments.output, dry_run)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, &arguments.connection, &arguments.output, loaded, &hosts)?;
+    *begun = true;
     let errand = Errand { dry_run, wait: arguments.wait && !dry_run, undo: None };
     let (ended, diagnostics) =
         execute(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
@@ -313,6 +342,7 @@ pub(super) fn execute(
             CliError::Machine(format!("{error}; this is a bug of converge, please report it"))
         })
     });
+    loaded.compilation.contents.remember();
     runtime.shutdown_timeout(Duration::from_millis(200));
     let ended = result?;
     let code = exit_code(ended, dry_run, prepared.exit_code);

@@ -9,9 +9,10 @@ use super::{CliError, Surroundings};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::inventory::{Connection, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
-use crate::lang::{CompileOptions, Layer, LookupEnvironment, Program, Templates};
+use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
 use crate::project::{Compilation, Download, Outline, Project};
 use crate::report::RunInfo;
+use crate::world::Digests;
 
 /// Everything that is known before a host is connected to; nothing in it is wrong.
 pub(super) struct Loaded {
@@ -126,7 +127,7 @@ pub(super) fn load(
         extra: Some(extra),
         fetch: if arguments.source.untrusted { None } else { Some(Arc::new(Download)) },
     };
-    let compilation = Compilation::new(
+    let mut compilation = Compilation::new(
         sources.clone(),
         inventory,
         program,
@@ -135,6 +136,10 @@ pub(super) fn load(
         limit.as_ref(),
         &mut diagnostics,
     );
+    if let Some(cache) = surroundings.cache() {
+        let digests = Digests::new(cache.join("digests"), (surroundings.clock)());
+        compilation.contents = Arc::new(ContentStore::remembering(digests));
+    }
     let outlines = compilation.check(&mut diagnostics);
     let mut connections = IndexMap::new();
     for host in compilation.hosts() {

@@ -79,8 +79,8 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// What is wrong was said, each with its place.
-    #[error("{}", said(*.0))]
-    Refused(usize),
+    #[error("{}", said(.0.len()))]
+    Refused(Vec<String>),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),

@@ -132,7 +132,14 @@ pub(super) fn run(
             surroundings.print(&table(&hosts))?;
         }
         SandboxAction::Down => sandbox.down()?,
-        SandboxAction::List => surroundings.print(&table(&sandbox.list()?))?,
+        SandboxAction::List => {
+            let hosts = sandbox.list()?;
+            if hosts.is_empty() {
+                let name = loaded.name;
+                surroundings.complain(&format!("no sandbox host of the inventory `{name}` is up"));
+            }
+            surroundings.print(&table(&hosts))?;
+        }
         SandboxAction::Ssh { host, command } => {
             let mut ssh = sandbox.host(host)?.ssh_command("root");
             if !command.is_empty() {

@@ -86,7 +86,13 @@ pub(super) fn show(
         text.push('\n');
     }
     let _ = io::stderr().write_all(text.as_bytes());
-    let errors =
-        diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    if errors > 0 { Err(CliError::Refused(errors)) } else { Ok(()) }
+    let sorted = diagnostics.sorted().into_iter();
+    let errors: Vec<String> = sorted
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .map(|diagnostic| match diagnostic.labels.first() {
+            Some(label) => format!("{}: {}", sources.place(label.span), diagnostic.message),
+            None => diagnostic.message.clone(),
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(CliError::Refused(errors)) }
 }

@@ -39,6 +39,14 @@ impl Surroundings {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Where what can be made again is kept (XDG Base Directory Specification).
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        let own = |variable: &str| self.variable(variable).map(PathBuf::from);
+        own("CONVERGE_CACHE_DIR")
+            .or_else(|| own("XDG_CACHE_HOME").map(|base| base.join("converge")))
+            .or_else(|| self.home.as_ref().map(|home| home.join(".cache/converge")))
+    }
+
     /// Whether messages are coloured: on a terminal, unless `NO_COLOR` is set (no-color.org).
     pub(crate) fn colours(&self, terminal: bool) -> bool {
         terminal

@@ -6,7 +6,7 @@ use super::link::Link;
 use super::run::{HostRun, Reach, Reachable};
 use crate::graph::{Graph, NodeIndex};
 use crate::report::{
-    ChangeView, Event, PastRun, Phase, Resource, RunInfo, Status, Summary, Verdict,
+    ChangeView, Event, IGNORED, PastRun, Phase, Resource, RunInfo, Status, Summary, Verdict,
 };
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
@@ -486,9 +486,10 @@ impl Host {
             }
             Outcome::Failed { message, ignored: true } => {
                 let host = Some(self.name.clone());
-                let warning = format!("{} failed, which is ignored: {message}", resource.id);
+                let because = format!("{IGNORED}{message}");
+                let warning = format!("{} {because}", resource.id);
                 let _ = events.send(Event::Warning { host, message: warning });
-                (Verdict::Ok, format!("failed, which is ignored: {message}"), Vec::new())
+                (Verdict::Ok, because, Vec::new())
             }
         };
         resource.verdict = verdict;

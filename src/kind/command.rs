@@ -181,6 +181,9 @@ impl Kind for Command {
         if self.is_done(planning)? {
             return Ok(());
         }
+        if let Some(cwd) = &self.cwd {
+            planning.needs_folder(cwd)?;
+        }
         if self.read_only {
             return self.check(&run, planning);
         }

@@ -20,6 +20,7 @@ mod repository;
 mod restore;
 mod service;
 mod spec;
+mod survey;
 mod symlink;
 mod tree;
 mod unit;
@@ -36,6 +37,7 @@ pub use planning::{Actor, Contents, Ownership, PlanError, Planned, Planning};
 pub use restore::{Restore, Since};
 pub use service::{Changed, DueReaction, OwedReaction, Service, Watched, plan_reaction};
 pub use spec::{Argument, Key, Shape, Spec};
+pub use survey::Surveyed;
 pub use tree::{Exclusion, TreeEntry, TreeNode};
 
 /// What a kind does: it says what it touches, and it plans.

@@ -320,7 +320,7 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    fn taken<T>(&mut self, predicted: Predicted<T>, missing: bool) -> T {
+    pub(super) fn taken<T>(&mut self, predicted: Predicted<T>, missing: bool) -> T {
         if missing && predicted.by.is_none() {
             self.depends_on.extend(predicted.tainted_by);
         } else {
@@ -365,11 +365,11 @@ impl<'a> Planning<'a> {
         };
         let existing = matches!(entry, Entry::File { .. });
         match content {
-            Some(wanted) if before != Content::File(wanted) => self.push(Change::Content {
-                path: path.clone(),
-                before,
-                after: Content::File(wanted),
-            }),
+            Some(wanted) if before != Content::File(wanted) => {
+                self.may_change(path)?;
+                let after = Content::File(wanted);
+                self.push(Change::Content { path: path.clone(), before, after });
+            }
             None if entry == Entry::Absent => {
                 let empty = self.keep(Vec::new());
                 self.push(Change::Content {
@@ -399,6 +399,7 @@ impl<'a> Planning<'a> {
         let existing = match &entry {
             Entry::Folder { .. } => true,
             Entry::Absent => {
+                self.may_change(path)?;
                 self.push(Change::Content {
                     path: path.clone(),
                     before: Content::Absent,
@@ -440,11 +441,30 @@ impl<'a> Planning<'a> {
     /// pending opaque change.
     pub fn needs_parent(&mut self, path: &RemotePath) -> Result<(), PlanError> {
         let Some(folder) = path.parent() else { return Ok(()) };
+        self.needs_folder(&folder)?;
+        self.may_change(path)
+    }
+
+    /// An error if a path's folder is there and the resource's user cannot write in it.
+    pub fn may_change(&self, path: &RemotePath) -> Result<(), PlanError> {
+        let Some(folder) = path.parent().filter(|_| !self.actor.root) else { return Ok(()) };
         let predicted = self.world.entry(&folder)?;
+        let observed = predicted.by.is_none() && predicted.value != Entry::Absent;
+        let user = &self.actor.user;
+        if !observed || self.world.system().may_write(&folder, user)? {
+            return Ok(());
+        }
+        Err(PlanError::new(format!("{user} cannot write in {folder}"))
+            .help("`become: true` does it as root"))
+    }
+
+    /// The same as [`Planning::needs_parent`] for a directory itself.
+    pub fn needs_folder(&mut self, folder: &RemotePath) -> Result<(), PlanError> {
+        let predicted = self.world.entry(folder)?;
         match &predicted.value {
             Entry::Folder { .. } => Ok(()),
             Entry::Link { .. } => Ok(()),
-            Entry::Absent if self.makes_folder(&folder) => Ok(()),
+            Entry::Absent if self.makes_folder(folder) => Ok(()),
             Entry::Absent if predicted.by.is_none() && !predicted.tainted_by.is_empty() => {
                 self.wait_for(predicted.tainted_by);
                 Ok(())
@@ -475,6 +495,7 @@ impl<'a> Planning<'a> {
                 self.absent(&name)?;
             }
         }
+        self.may_change(path)?;
         self.push(Change::Content { path: path.clone(), before, after: Content::Absent });
         Ok(())
     }

@@ -137,6 +137,11 @@ impl Kind for Service {
                     .help("stop it with `state: stopped`, or remove that file"));
             }
         }
+        if !planning.actor.root {
+            // Rules of polkit may let that user all the same; they are nobody's to read.
+            let user = &planning.actor.user;
+            planning.because(format!("{user} is not root, so systemd may refuse it"));
+        }
         planning.push(Change::Unit { name: entry.name, before, after, stop: self.stop() });
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Kind for Symlink {
             _ => None,
         };
         if before != after {
+            planning.may_change(&self.path)?;
             planning.push(Change::Content { path: self.path.clone(), before, after });
         }
         let ownership = Ownership { owner: self.owner.clone(), ..Ownership::default() };

@@ -1,9 +1,11 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::{Argument, Claim, Footprint, Key, Kind, Ownership, PlanError, Planning, Shape, Spec};
+use super::{
+    Argument, Claim, Footprint, Key, Kind, Ownership, PlanError, Planning, Shape, Spec, Surveyed,
+};
 use crate::change::{Change, Content};
 use crate::world::{ContentId, Entry, Metadata, RemotePath};
 
@@ -128,12 +130,12 @@ impl Exclusion {
 }
 
 impl Tree {
-    /// Plans one entry, in whose place `entry` stands.
+    /// Plans one entry, in whose place `entry` stands, with its content if it is a file.
     fn place(
         &self,
         wanted: &TreeEntry,
         path: &RemotePath,
-        entry: &Entry,
+        (entry, content): (&Entry, Option<ContentId>),
         planning: &mut Planning<'_>,
     ) -> Result<(), PlanError> {
         let after = match &wanted.entry {
@@ -149,7 +151,10 @@ impl Tree {
         };
         let before = match entry {
             Entry::Absent => Content::Absent,
-            Entry::File { .. } => Content::File(planning.identify(path)?),
+            Entry::File { .. } => match content {
+                Some(content) => Content::File(content),
+                None => Content::File(planning.identify(path)?),
+            },
             Entry::Link { target, .. } => Content::Link(target.clone()),
             Entry::Folder { .. } if after == Content::Folder => Content::Folder,
             Entry::Folder { .. } => {
@@ -161,6 +166,7 @@ impl Tree {
             Entry::Other { .. } => Content::Other,
         };
         if before != after {
+            planning.may_change(path)?;
             // A folder cannot be renamed over a file.
             let before = if after == Content::Folder && before != Content::Absent {
                 let absent = Content::Absent;
@@ -183,6 +189,35 @@ impl Tree {
         };
         let ownership = Ownership { owner: self.owner.clone(), group: self.group.clone(), mode };
         planning.metadata(path, current, &ownership, default)
+    }
+
+    /// Looks at all files whose folders are there.
+    fn survey<'p>(
+        &self,
+        entries: &'p [(RemotePath, &TreeEntry)],
+        planning: &Planning<'_>,
+    ) -> Result<HashMap<&'p RemotePath, Result<Surveyed, PlanError>>, PlanError> {
+        let mut standing = HashMap::new();
+        let mut files = Vec::new();
+        for (path, wanted) in entries {
+            let (Some(folder), TreeNode::File(_)) = (path.parent(), &wanted.entry) else {
+                continue;
+            };
+            let stands = match standing.get(&folder) {
+                Some(stands) => *stands,
+                None => {
+                    let entry = planning.world().entry(&folder)?.value;
+                    let stands = matches!(entry, Entry::Folder { .. });
+                    standing.insert(folder, stands);
+                    stands
+                }
+            };
+            if stands && !self.spared.contains(path) {
+                files.push(path);
+            }
+        }
+        let seen = planning.survey(&files);
+        Ok(files.into_iter().zip(seen).collect())
     }
 
     /// Plans that what is below a folder and neither in the tree nor spared goes.
@@ -274,9 +309,14 @@ impl Kind for Tree {
         entries.sort_by(|left, right| left.0.cmp(&right.0));
         // Folders of this tree in whose place there is none yet: nothing stands in them.
         let mut made: BTreeSet<RemotePath> = BTreeSet::new();
+        let mut surveyed = self.survey(&entries, planning)?;
         for (path, wanted) in &entries {
             let in_made = path.parent().is_some_and(|folder| made.contains(&folder));
-            let entry = if in_made { Entry::Absent } else { planning.entry(path)? };
+            let (entry, content) = match surveyed.remove(path) {
+                _ if in_made => (Entry::Absent, None),
+                Some(seen) => planning.surveyed(seen?),
+                None => (planning.entry(path)?, None),
+            };
             let folder = wanted.entry == TreeNode::Folder;
             let stands = matches!(entry, Entry::Folder { .. });
             if self.spared.contains(path) && (stands || !folder) {
@@ -285,7 +325,7 @@ impl Kind for Tree {
             if folder && !stands {
                 made.insert(path.clone());
             }
-            self.place(wanted, path, &entry, planning)?;
+            self.place(wanted, path, (&entry, content), planning)?;
         }
         if self.delete && matches!(planning.world().entry(&self.path)?.value, Entry::Folder { .. })
         {

@@ -184,9 +184,9 @@ impl Reading<'_> {
                 }
                 None => Err(wrong_type(name, shape, leaf.describe(), span)),
             },
-            (Shape::Integer, Leaf::Integer(value, _)) => Ok(Value::from(*value)),
+            (Shape::Integer, Leaf::Integer(value, _)) => integer(name, *value, span),
             (Shape::Integer, Leaf::Text(text)) => match text.parse::<i64>() {
-                Ok(value) => Ok(Value::from(value)),
+                Ok(value) => integer(name, value, span),
                 Err(_) => Err(wrong_type(name, shape, leaf.describe(), span)),
             },
             (Shape::Boolean | Shape::Integer | Shape::List(_) | Shape::Mapping(_), _) => {
@@ -359,6 +359,17 @@ fn written(name: &str, shape: &Shape, text: &str, span: Span) -> Result<Value, D
         }
         _ => Ok(Value::String(text.to_owned())),
     }
+}
+
+/// Whatever is counted or numbered is neither negative nor larger than the numbers of users, whose
+/// largest stands for none (chown(2)).
+fn integer(name: &str, value: i64, span: Span) -> Result<Value, Diagnostic> {
+    const LARGEST: i64 = u32::MAX as i64 - 1;
+    if (0..=LARGEST).contains(&value) {
+        return Ok(Value::from(value));
+    }
+    let message = format!("`{name}` cannot be {value}");
+    Err(Diagnostic::error("bad-number", message).at(span, format!("it is from 0 to {LARGEST}")))
 }
 
 /// A path in the form that identities use, or why it is none.

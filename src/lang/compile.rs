@@ -12,11 +12,12 @@ use super::declaration::{Declaration, Skipped};
 use super::files::Materials;
 use super::include::Include;
 use super::keys::{Key, identity_text, keys};
+use super::layer::Layer;
 use super::play::{Item, Play, split_tags};
-use super::references::{Names, Pattern};
-use super::scope::{Layer, Scope};
+use super::references::{Names, Pattern, exact_form, plain_service};
+use super::scope::Scope;
 use super::state::State;
-use super::unite::{Built, check_overlaps, unite};
+use super::unite::{Built, check_aliases, check_overlaps, unite};
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::kind::{Declared, Shape};
@@ -56,6 +57,7 @@ impl Play {
         contents: &ContentStore,
         diagnostics: &mut Diagnostics,
     ) -> Vec<Declaration> {
+        scope.layers().iter().for_each(|layer| layer.check_names(diagnostics));
         let mut reading = Reading { scope, lenient: false, diagnostics: &mut *diagnostics };
         let mut environment = IndexMap::new();
         if let Some(node) = &self.environment {
@@ -79,6 +81,7 @@ impl Play {
             },
             built: Vec::new(),
             unknown: self.broken.iter().cloned().collect(),
+            nothing: HashSet::new(),
             commands: HashMap::new(),
         };
         let context = Context { scope: scope.clone(), tags, skipped: None };
@@ -110,6 +113,8 @@ struct Compiler<'a> {
     /// Kinds of states whose keys are not known: references to them cannot be checked. An empty
     /// name stands for any kind.
     unknown: HashSet<String>,
+    /// References to states whose loops have no items.
+    nothing: HashSet<String>,
     /// Where identities of commands were first given, and how often at that place.
     commands: HashMap<String, (Span, usize)>,
 }
@@ -144,6 +149,10 @@ impl Compiler<'_> {
         match repeated {
             Repeated::Once => self.include_once(include, &context.scope, context),
             Repeated::Each(scopes) => {
+                if scopes.is_empty() {
+                    // What it would have declared counts as skipped, and is not known by name.
+                    self.unknown.insert(String::new());
+                }
                 for scope in &scopes {
                     self.include_once(include, scope, context);
                 }
@@ -161,6 +170,7 @@ impl Compiler<'_> {
     fn include_once(&mut self, include: &Include, scope: &Scope, context: &Context) {
         let mut scope = scope.clone();
         if let Some(vars) = &include.vars {
+            vars.check_names(self.diagnostics);
             scope = scope.with_layer(vars.clone());
             if let Some(extra) = &self.options.extra {
                 scope = scope.with_layer(extra.clone());
@@ -180,6 +190,9 @@ impl Compiler<'_> {
         match repeated {
             Repeated::Once => self.one(state, &context.scope, context, None),
             Repeated::Each(scopes) => {
+                if scopes.is_empty() {
+                    self.none(state, context);
+                }
                 for scope in &scopes {
                     self.one(state, scope, context, None);
                 }
@@ -252,6 +265,21 @@ impl Compiler<'_> {
         }
     }
 
+    /// A state that stands for nothing, since its loop has no items: it counts as skipped.
+    fn none(&mut self, state: &State, context: &Context) {
+        let alias = state.common.get("id").filter(|node| !has_template(node));
+        self.nothing.extend(alias.and_then(Node::as_text).map(str::to_owned));
+        if has_template(&state.key) || state.common.get("id").is_some_and(has_template) {
+            self.unknown.insert(state.spec.name.to_owned());
+            return;
+        }
+        let diagnostics = &mut Diagnostics::default();
+        let scope = &context.scope;
+        for key in keys(state, &mut Reading { scope, lenient: true, diagnostics }) {
+            self.nothing.insert(format!("{}:{}", state.spec.name, key.text));
+        }
+    }
+
     /// A state with its item, if it has a loop. `forced` says that the item is not known.
     fn one(&mut self, state: &State, scope: &Scope, context: &Context, forced: Option<Skipped>) {
         let no_item = forced.is_some();
@@ -289,6 +317,11 @@ impl Compiler<'_> {
                 if last { std::mem::take(&mut arguments) } else { arguments.clone() };
             if state.spec.name == "package" {
                 self.split_version(&mut key, &mut arguments);
+            }
+            if state.spec.name == "service" {
+                let plain = plain_service(&key.text).to_owned();
+                key.value = key.value.map(|_| Value::String(plain.clone()));
+                key.text = plain;
             }
             let known = key.value.is_some() && complete && !left_out;
             arguments.extend(key.value.map(|value| (state.spec.key.name.to_owned(), value)));
@@ -409,7 +442,7 @@ impl Compiler<'_> {
         if !options.only.is_empty() {
             let named = options.only.iter().any(|only| {
                 let matches = |name: &str| {
-                    name == only
+                    name == exact_form(only)
                         || Pattern::new(only).glob(true).is_some_and(|glob| glob.is_match(name))
                 };
                 names.iter().copied().any(matches) || alias.is_some_and(matches)
@@ -435,6 +468,7 @@ impl Compiler<'_> {
     fn finish(self) -> Vec<Declaration> {
         let (built, hidden) = unite(self.built, self.diagnostics);
         check_overlaps(&built, self.diagnostics);
+        check_aliases(&built, self.diagnostics);
         let declarations: Vec<_> = built.into_iter().map(|built| built.declaration).collect();
         let names = Names::new(&declarations);
         for declaration in &declarations {
@@ -452,6 +486,7 @@ impl Compiler<'_> {
                 let kind = kind.filter(|kind| crate::kind::spec(kind).is_some());
                 let excused = self.unknown.contains("")
                     || hidden.contains(&reference.text)
+                    || self.nothing.contains(text)
                     || kind.map_or(!self.unknown.is_empty(), |kind| self.unknown.contains(kind));
                 if !excused && names.matching(reference).is_empty() {
                     self.diagnostics.push(names.unknown(reference));

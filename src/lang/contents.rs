@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde_json::{Value, json};
 
-use crate::world::{ContentId, Digest};
+use crate::world::{ContentId, Digest, Digests};
 
 /// Bytes that are read from a file at a time.
 const CHUNK: usize = 256 << 10;
@@ -31,6 +31,7 @@ pub struct ContentStore {
     files: Mutex<HashMap<PathBuf, Seen>>,
     folders: Mutex<Listings>,
     fetched: Mutex<Fetched>,
+    digests: Digests,
 }
 
 /// The listing of each folder, by what is left out of it.
@@ -76,6 +77,16 @@ pub enum FolderError {
 }
 
 impl ContentStore {
+    /// A store that knows local files from earlier runs.
+    pub fn remembering(digests: Digests) -> Self {
+        Self { digests, ..Self::default() }
+    }
+
+    /// Remembers the digests of local files for the next run.
+    pub fn remember(&self) {
+        self.digests.save();
+    }
+
     /// Holds a text.
     pub fn text(&self, bytes: impl Into<Vec<u8>>) -> ContentId {
         let bytes = bytes.into();
@@ -87,8 +98,9 @@ impl ContentStore {
     /// Hashes a local file and holds its place.
     pub fn file(&self, path: &Path) -> io::Result<ContentId> {
         let metadata = fs::metadata(path)?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+        if !metadata.is_file() {
+            // A pipe would be waited for, and a device may have no end.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         let modified = (metadata.mtime(), metadata.mtime_nsec());
         let seen = lock(&self.files).get(path).copied();
@@ -97,7 +109,12 @@ impl ContentStore {
         {
             return Ok(seen.id);
         }
+        if let Some(id) = self.known(path, &metadata) {
+            lock(&self.files).insert(path.to_owned(), Seen { size: id.size, modified, id });
+            return Ok(id);
+        }
         let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
         let mut hasher = blake3::Hasher::new();
         let mut chunk = vec![0; CHUNK.min(usize::try_from(metadata.len()).unwrap_or(CHUNK) + 1)];
         let mut size = 0;
@@ -110,9 +127,17 @@ impl ContentStore {
             size += count as u64;
         }
         let id = ContentId { digest: Digest::finish(&hasher), size };
+        self.digests.learn(&file, &metadata, id);
         lock(&self.files).insert(path.to_owned(), Seen { size, modified, id });
         lock(&self.held).entry(id).or_insert_with(|| Held::File(path.to_owned()));
         Ok(id)
+    }
+
+    /// The content of a local file that is as an earlier run has seen it.
+    fn known(&self, path: &Path, metadata: &fs::Metadata) -> Option<ContentId> {
+        let id = self.digests.get(metadata)?;
+        lock(&self.held).entry(id).or_insert_with(|| Held::File(path.to_owned()));
+        Some(id)
     }
 
     /// Lists a local folder for `tree`: `TreeEntry`s sorted by path, as JSON; all files are hashed,
@@ -133,10 +158,11 @@ impl ContentStore {
         let entries = found.iter().zip(ids).map(|(entry, id)| {
             let node = match (&entry.what, id) {
                 (What::Link(target), _) => json!({ "Link": target }),
-                (What::File, Some(id)) => json!({ "File": id }),
-                (What::File | What::Folder, _) => json!("Folder"),
+                (What::File(_), Some(id)) => json!({ "File": [id.digest, id.size] }),
+                (What::File(_) | What::Folder, _) => json!("Folder"),
             };
-            json!({ "path": entry.path, "entry": node, "mode": entry.mode })
+            // Structs as lists of their fields: maps would weigh as much as all the rest.
+            json!([entry.path, node, entry.mode])
         });
         let listing = Arc::new(Value::Array(entries.collect()));
         lock(&self.folders).insert(known, listing.clone());
@@ -155,9 +181,9 @@ impl ContentStore {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(entry) = found.get(index) else { return Ok(done) };
-                if entry.what == What::File {
+                if let What::File(metadata) = &entry.what {
                     let path = root.join(&entry.path);
-                    match self.file(&path) {
+                    match self.known(&path, metadata).map_or_else(|| self.file(&path), Ok) {
                         Ok(id) => done.push((index, id)),
                         Err(error) => return Err(FolderError::Unreadable { path, error }),
                     }
@@ -284,9 +310,9 @@ struct Found {
     mode: u32,
 }
 
-#[derive(PartialEq)]
 enum What {
-    File,
+    /// As it is when the folder is listed.
+    File(fs::Metadata),
     Folder,
     Link(String),
 }
@@ -319,7 +345,7 @@ fn walk(
             let Some(target) = target.to_str() else { return Err(FolderError::Name(path)) };
             found.push(Found { path: below, what: What::Link(target.to_owned()), mode: 0o777 });
         } else if metadata.is_file() {
-            found.push(Found { path: below, what: What::File, mode });
+            found.push(Found { path: below, what: What::File(metadata), mode });
         } else {
             return Err(FolderError::Special(path));
         }
@@ -350,6 +376,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::{TreeEntry, TreeNode};
 
     #[test]
     fn a_file_that_changes_after_it_was_hashed_is_refused() {
@@ -380,19 +407,19 @@ mod tests {
         let store = ContentStore::default();
         let exclude = ["*.pyc".to_owned(), "b/cache/".to_owned()];
         let listing = store.folder(root, &exclude).unwrap();
-        let listed: Vec<_> = listing
-            .as_array()
-            .unwrap()
+        let entries: Vec<TreeEntry> = serde_json::from_value(listing.as_ref().clone()).unwrap();
+        let listed: Vec<_> = entries
             .iter()
             .map(|entry| {
-                let what = match &entry["entry"] {
-                    Value::String(folder) => folder.clone(),
-                    other => other.as_object().unwrap().keys().next().unwrap().clone(),
+                let what = match &entry.entry {
+                    TreeNode::Folder => "Folder",
+                    TreeNode::File(_) => "File",
+                    TreeNode::Link(_) => "Link",
                 };
-                format!("{} {what}", entry["path"].as_str().unwrap())
+                format!("{} {what}", entry.path)
             })
             .collect();
         assert_eq!(listed, ["a File", "b Folder", "b/one.txt File", "link Link"]);
-        assert_eq!(listing[0]["entry"]["File"], json!(ContentId::of(b"4")));
+        assert_eq!(entries[0].entry, TreeNode::File(ContentId::of(b"4")));
     }
 }

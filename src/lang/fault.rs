@@ -121,6 +121,7 @@ impl Fault<'_> {
         let detail = error.detail().unwrap_or_default();
         let said =
             |code, message: String| Said::plain(Diagnostic::error(code, message), range.clone());
+        let form = error.name().and_then(Form::of).map(|(form, _)| form);
         match error.kind() {
             ErrorKind::UndefinedError => match undefined_expression(detail) {
                 Some(expression) => {
@@ -134,7 +135,7 @@ impl Fault<'_> {
             },
             ErrorKind::SyntaxError => said(
                 "template-syntax",
-                format!("this template cannot be read: {}", syntax_words(detail)),
+                format!("this template cannot be read: {}", syntax_words(detail, form)),
             ),
             ErrorKind::UnknownFilter => self.unknown(Unknown::Filter, detail, text, range),
             ErrorKind::UnknownTest => self.unknown(Unknown::Test, detail, text, range),
@@ -399,13 +400,40 @@ fn missing_template(detail: &str) -> &str {
 }
 
 /// The engine's words on syntax in those that users know.
-fn syntax_words(detail: &str) -> String {
-    detail
-        .replace("unexpected end of input", "it ends too early")
-        .replace("end of variable block", "`}}`")
-        .replace("start of variable block", "`{{`")
-        .replace("end of block", "`%}`")
-        .replace("start of block", "`{%`")
+fn syntax_words(detail: &str, form: Option<Form>) -> String {
+    if let Some(name) = detail.strip_prefix("unknown statement ") {
+        return match name.strip_prefix("end") {
+            Some(opened) => format!("`{name}` ends no `{opened}`"),
+            None => format!("there is no statement `{name}`"),
+        };
+    }
+    match detail {
+        "unexpected end of string" => return String::from("a quote is not closed"),
+        "unexpected end of comment" => return String::from("the comment is not closed by `#}`"),
+        "unexpected character" => return String::from("this character means nothing here"),
+        _ => {}
+    }
+    let words = |text: &str| {
+        text.replace("end of variable block", "`}}`")
+            .replace("start of variable block", "`{{`")
+            .replace("end of block", "`%}`")
+            .replace("start of block", "`{%`")
+            .replace("identifier", "a name")
+            .replace("integer", "a number")
+    };
+    let Some(rest) = detail.strip_prefix("unexpected ") else { return words(detail) };
+    let (found, expected) = rest.split_once(", expected ").unwrap_or((rest, ""));
+    let (found, mut expected) = (words(found), words(expected));
+    let ended = found == "end of input" || (found == "`}}`" && form == Some(Form::Bare));
+    if expected == "in" {
+        expected = String::from("`in`");
+    }
+    match (ended, expected.is_empty()) {
+        (true, true) => String::from("it ends too early"),
+        (true, false) => format!("it ends too early, {expected} is missing"),
+        (false, true) => format!("{found} cannot stand here"),
+        (false, false) => format!("{expected} has to stand here, not {found}"),
+    }
 }
 
 /// The engine's words on values; what has backticks is ours.

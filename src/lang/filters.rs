@@ -161,14 +161,14 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     });
 }
 
-/// Names of all filters.
-pub(super) fn filter_names() -> Vec<&'static str> {
+/// Names of all filters that templates can use.
+pub fn filter_names() -> Vec<&'static str> {
     let own = TABLES.into_iter().flatten().map(|entry| entry.name);
     own.chain(BUILT_IN_FILTERS.iter().copied()).collect()
 }
 
-/// Names of all tests.
-pub(super) fn test_names() -> Vec<&'static str> {
+/// Names of all tests that templates can use, after `is`.
+pub fn test_names() -> Vec<&'static str> {
     let own = predicates::TESTS.iter().map(|entry| entry.name);
     own.chain(BUILT_IN_TESTS.iter().copied()).collect()
 }

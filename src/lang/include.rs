@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::arguments::is_template;
 use super::files::StateFile;
+use super::layer::Layer;
 use super::play::{Item, layer, unknown_key, variables};
-use super::scope::Layer;
 use super::state::State;
 use super::yaml::{self, Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};

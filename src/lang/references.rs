@@ -15,9 +15,20 @@ impl Reference {
     }
 }
 
-/// `directory:/srv/` is `directory:/srv`.
-fn exact_form(text: &str) -> &str {
-    if text.ends_with(":/") { text } else { text.trim_end_matches('/') }
+/// `directory:/srv/` is `directory:/srv`, and `service:ssh.service` is `service:ssh`.
+pub(super) fn exact_form(text: &str) -> &str {
+    if text.starts_with("service:") {
+        plain_service(text)
+    } else if text.ends_with(":/") {
+        text
+    } else {
+        text.trim_end_matches('/')
+    }
+}
+
+/// The name of a service without the ending that systemd adds itself.
+pub(super) fn plain_service(name: &str) -> &str {
+    name.strip_suffix(".service").filter(|plain| !plain.is_empty()).unwrap_or(name)
 }
 
 /// The names by which the declarations of one play and host can be referred to: `kind:key`, with

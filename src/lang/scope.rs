@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use indexmap::IndexMap;
 use minijinja::value::{Enumerator, Object, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
+use super::layer::Layer;
 use super::lenient::expression_end;
 use super::template::{Form, Templates, is_template};
 use super::value::{self, captured, describe_json, mark_outside, mark_unknown, unknown, watched};
@@ -21,16 +21,6 @@ pub const OMIT: &str = "__converge_omit__9e1a7c55";
 
 /// Deepest nesting of variables whose values use other variables.
 const DEPTH_LIMIT: usize = 50;
-
-/// One layer of variables. The values are not evaluated: templates in them are evaluated where
-/// they are used, as in Ansible.
-#[derive(Clone, Debug, Default)]
-pub struct Layer {
-    /// Where they come from, for people.
-    pub label: String,
-    /// Each variable with the place of its value.
-    pub variables: IndexMap<Arc<str>, Node>,
-}
 
 /// What is known of a host itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -233,6 +223,11 @@ impl Scope {
             Some(other) => Rendered::Known(other.to_string()),
             None => Rendered::Unknown,
         })
+    }
+
+    /// The layers of variables, lowest first.
+    pub(super) fn layers(&self) -> &[Arc<Layer>] {
+        &self.inner.layers
     }
 
     /// Whether a name means something here.

@@ -10,6 +10,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use super::lenient::{Lenient, expression_end};
 use super::lookup::Lookup;
+use super::scope::OMIT;
 use super::{filters, value};
 use crate::diagnostic::{SourceId, Sources};
 
@@ -130,14 +131,22 @@ impl Templates {
         }
         environment.set_formatter(|output, state, one| {
             if matches!(Form::of(state.name()), Some((Form::Braced | Form::Bare, _))) {
-                value::capture(value::json_of(one)?);
+                let json = value::json_of(one)?;
+                if json.as_str().is_some_and(|text| text != OMIT && text.contains(OMIT)) {
+                    return Err(omit_in_text());
+                }
+                value::capture(json);
                 return Ok(());
             }
             // Functions and the like have no text that anybody wants.
             if one.kind() == ValueKind::Plain {
                 value::json_of(one)?;
             }
-            output.write_fmt(format_args!("{one}")).map_err(Error::from)
+            let text = one.to_string();
+            if text.contains(OMIT) {
+                return Err(omit_in_text());
+            }
+            output.write_str(&text).map_err(Error::from)
         });
         let loaded = files.clone();
         environment.set_loader(move |name| Ok(source_of(&loaded, name)));
@@ -154,7 +163,7 @@ impl Templates {
         filters::register(&mut environment);
         let lookup = Value::from_object(Lookup::new(lookup, untrusted));
         environment.add_global("lookup", lookup);
-        environment.add_global("omit", super::scope::OMIT);
+        environment.add_global("omit", OMIT);
         environment.remove_global("debug");
         Self { environment, sources, project, files }
     }
@@ -210,6 +219,11 @@ impl Files {
         });
         Ok(known.clone())
     }
+}
+
+fn omit_in_text() -> Error {
+    let message = "`omit` leaves out a whole value, and cannot stand inside of a text";
+    Error::new(ErrorKind::InvalidOperation, message)
 }
 
 fn source_of(files: &Files, name: &str) -> Option<String> {

@@ -128,27 +128,78 @@ fn add(references: &mut Vec<Reference>, more: Vec<Reference>) {
     }
 }
 
-/// Says where a file is written whole and edited in parts: the two would undo each other.
+/// What may stand at a path only by itself. A `tree` may fill a `directory`.
+const WHOLE: [&str; 5] = ["file", "symlink", "directory", "tree", "environment_file"];
+
+/// Says where one path is declared as different things, and where a file is written whole and
+/// edited in parts: the two would undo each other.
 pub(super) fn check_overlaps(built: &[Built], diagnostics: &mut Diagnostics) {
     let applying = || built.iter().filter(|one| one.applies());
-    let whole: HashMap<&str, &Built> = applying()
-        .filter(|one| one.declaration.spec.name == "file")
-        .filter(|one| one.arguments.get("replace") != Some(&Value::Bool(false)))
-        .map(|one| (one.declaration.key.as_str(), one))
-        .collect();
+    let mut whole: HashMap<&str, Vec<&Built>> = HashMap::new();
+    for one in applying().filter(|one| WHOLE.contains(&one.declaration.spec.name)) {
+        let others = whole.entry(one.declaration.key.as_str()).or_default();
+        if let Some(other) = others.iter().find(|other| !go_together(one, other)) {
+            let (kind, path) = (one.declaration.spec.name, &one.declaration.key);
+            let message =
+                format!("{path} cannot be a `{kind}` and a `{}`", other.declaration.spec.name);
+            diagnostics.push(
+                Diagnostic::error("declared-twice", message)
+                    .at(one.declaration.key_span, "")
+                    .at(other.declaration.key_span, "first here"),
+            );
+        }
+        others.push(one);
+    }
     for edit in applying() {
         let kind = edit.declaration.spec.name;
         if !["line_in_file", "block_in_file", "ini"].contains(&kind) {
             continue;
         }
-        if let Some(file) = whole.get(edit.declaration.key.as_str()) {
-            let path = &edit.declaration.key;
-            let message = format!("`{kind}` edits {path}, which a `file` writes whole");
+        let written = whole.get(edit.declaration.key.as_str()).into_iter().flatten().find(|one| {
+            let kind = one.declaration.spec.name;
+            let replaces = one.arguments.get("replace") != Some(&Value::Bool(false));
+            (kind == "file" && replaces) || kind == "environment_file"
+        });
+        if let Some(file) = written {
+            let (path, writer) = (&edit.declaration.key, file.declaration.spec.name);
+            let help = match writer {
+                "file" => "give the `file` `replace: false`, or put this into its content",
+                _ => "put this into its `variables`",
+            };
+            let article = if writer == "file" { "a" } else { "an" };
+            let message = format!("`{kind}` edits {path}, which {article} `{writer}` writes whole");
             diagnostics.push(
                 Diagnostic::error("edited-and-written", message)
                     .at(edit.declaration.key_span, "edited here")
                     .at(file.declaration.key_span, "written here")
-                    .help("give the `file` `replace: false`, or put this into its content"),
+                    .help(help),
+            );
+        }
+    }
+}
+
+/// Whether two declarations of one path do not contradict each other.
+fn go_together(one: &Built, other: &Built) -> bool {
+    let kinds = [one.declaration.spec.name, other.declaration.spec.name];
+    let absent = |one: &Built| one.arguments.get("state").is_some_and(|state| state == "absent");
+    let both = ["directory", "tree"].iter().all(|kind| kinds.contains(kind));
+    kinds[0] == kinds[1]
+        || (both && !absent(one) && !absent(other))
+        || (absent(one) && absent(other))
+}
+
+/// Says where different states have one `id`. A state that stands for several gives it to all.
+pub(super) fn check_aliases(built: &[Built], diagnostics: &mut Diagnostics) {
+    let mut named: HashMap<&str, &Declaration> = HashMap::new();
+    for declaration in built.iter().filter(|one| one.applies()).map(|one| &one.declaration) {
+        let Some(alias) = &declaration.alias else { continue };
+        let first = named.entry(alias).or_insert(declaration);
+        if first.span != declaration.span && first.id != declaration.id {
+            let message = format!("two states have the `id` `{alias}`");
+            diagnostics.push(
+                Diagnostic::error("declared-twice", message)
+                    .at(declaration.span, "")
+                    .at(first.span, "first here"),
             );
         }
     }

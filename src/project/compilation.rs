@@ -98,6 +98,13 @@ impl Compilation {
             }
             self.members.push(members);
         }
+        let none = self.members.iter().all(Vec::is_empty) && limit.is_none();
+        if none && !diagnostics.has_errors() {
+            for hosts in self.program.plays.iter().filter_map(|play| play.hosts.as_ref()) {
+                let message = "no host is selected";
+                diagnostics.push(Diagnostic::error("no-hosts", message).at(hosts.span, ""));
+            }
+        }
         let chosen = |host: &str| self.members.iter().flatten().any(|member| member == host);
         self.hosts =
             self.inventory.hosts().filter(|host| chosen(host)).map(str::to_owned).collect();

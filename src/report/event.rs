@@ -102,7 +102,7 @@ pub enum Phase {
 }
 
 /// How a host ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Nothing differs.
@@ -163,6 +163,16 @@ pub struct Resource {
     pub at: String,
     /// In milliseconds.
     pub ms: u64,
+}
+
+/// What the reason of a failure begins with that the state ignores: its verdict is `ok`.
+pub const IGNORED: &str = "failed, which is ignored: ";
+
+impl Resource {
+    /// Whether it failed and that is ignored.
+    pub fn is_ignored(&self) -> bool {
+        self.verdict == Verdict::Ok && self.because.starts_with(IGNORED)
+    }
 }
 
 /// One difference, as programs read it.

@@ -37,6 +37,23 @@ struct Document<'a> {
     dry_run: bool,
     exit_code: i32,
     hosts: IndexMap<&'a str, HostDocument<'a>>,
+    /// Only where the input was refused before any host took part.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    errors: &'a [String],
+}
+
+/// The document of a run that did not begin, with a newline.
+pub fn refused(
+    inventory: &str,
+    state_file: &str,
+    dry_run: bool,
+    exit_code: i32,
+    errors: &[String],
+) -> String {
+    let hosts = IndexMap::new();
+    let document = Document { run: "", inventory, state_file, dry_run, exit_code, hosts, errors };
+    // Names and texts always have a form in JSON.
+    serde_json::to_string(&document).map(|text| text + "\n").unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -74,6 +91,7 @@ impl<'a> Document<'a> {
             dry_run: record.dry_run,
             exit_code,
             hosts,
+            errors: &[],
         }
     }
 }
@@ -82,6 +100,16 @@ impl<'a> Document<'a> {
 mod tests {
     use crate::report::Format;
     use crate::report::samples::{self, report};
+
+    #[test]
+    fn a_run_that_was_refused_has_a_document_too() {
+        let errors = [String::from("web.yml:3:5: unknown kind `pakage`")];
+        assert_eq!(
+            super::refused("production", "web.yml", true, 1, &errors),
+            "{\"run\":\"\",\"inventory\":\"production\",\"state_file\":\"web.yml\",\"dry_run\":true,\
+             \"exit_code\":1,\"hosts\":{},\"errors\":[\"web.yml:3:5: unknown kind `pakage`\"]}\n"
+        );
+    }
 
     #[test]
     fn a_dry_run_is_one_document() {

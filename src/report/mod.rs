@@ -22,7 +22,8 @@ mod text;
 #[cfg(test)]
 mod samples;
 
-pub use event::{ChangeView, Event, Phase, Resource, Status, Summary, Verdict};
+pub use event::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
 pub use history::{PastHosts, history_json, history_text};
+pub use json::refused;
 pub use past::{PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
 pub use reporter::{Format, FormatError, Options, Reporter, reporter};

@@ -59,6 +59,8 @@ struct HostText {
     failures: Vec<(String, String)>,
     /// With `-v`, in a live run: resources that the run has not come to, by play and identity.
     idle: IndexMap<(String, String), String>,
+    /// How many resources failed, which is ignored.
+    ignored: usize,
     /// How many resources were changed, and the last of them.
     changed: usize,
     last: String,
@@ -126,15 +128,16 @@ impl Text {
             self.remember_failure(name, resource);
         }
         if self.dry_run {
+            self.host(name).ignored += usize::from(resource.is_ignored());
             if self.shows(resource) {
-                let text = self.describe(resource, "  ", self.options.diff);
+                let text = self.announce(resource, "  ");
                 self.host(name).block.push_str(&text);
             }
             return String::new();
         }
         let lead = format!("{}: ", clean::line(name));
         if resource.verdict == Verdict::Failed {
-            return self.describe(resource, &lead, self.options.diff);
+            return self.announce(resource, &lead);
         }
         let idle = matches!(resource.verdict, Verdict::Ok | Verdict::Skipped);
         if idle && self.shows(resource) {
@@ -167,6 +170,7 @@ impl Text {
             // Its place is kept: taking it out would cost a walk over all others.
             text.clear();
         }
+        host.ignored += usize::from(resource.is_ignored());
         if resource.verdict == Verdict::Change {
             host.changed += 1;
             host.last.clone_from(&resource.id);
@@ -174,7 +178,7 @@ impl Text {
         if !self.shows(resource) {
             return String::new();
         }
-        self.describe(resource, &format!("{}: ", clean::line(name)), self.options.diff)
+        self.announce(resource, &format!("{}: ", clean::line(name)))
     }
 
     fn host_done(
@@ -226,6 +230,16 @@ impl Text {
                 self.options.verbose >= 1 || (self.dry_run && !resource.changes.is_empty())
             }
         }
+    }
+
+    /// A resource as it is said at its turn: of an error only the beginning, since all of it stands
+    /// at the end.
+    fn announce(&self, resource: &Resource, lead: &str) -> String {
+        if resource.verdict != Verdict::Failed {
+            return self.describe(resource, lead, self.options.diff);
+        }
+        let because = beginning(&resource.because);
+        self.describe(&Resource { because, ..resource.clone() }, lead, self.options.diff)
     }
 
     /// A resource: its line, the differences, what it waits for.
@@ -307,8 +321,18 @@ impl Text {
             text.push('\n');
             text.push_str(&table::table(&rows, self.dry_run, self.options.width, self.paint));
         }
+        // Hosts on which the same went wrong share its text.
+        let mut failures: IndexMap<(Status, String), Vec<String>> = IndexMap::new();
         for (name, host) in &self.hosts {
-            self.failure(name, host, &mut text);
+            if let Some(failure) = self.failure(host) {
+                failures.entry(failure).or_default().push(clean::line(name));
+            }
+        }
+        for ((status, failure), names) in failures {
+            let words = table::status_words(status, self.dry_run);
+            let words = self.paint.ink(table::status_ink(status), words);
+            let _ = writeln!(text, "\n{words}: {}", self.paint.ink(Ink::Bold, &names.join(", ")));
+            text.push_str(&failure);
         }
         if exit_code == 130 {
             self.interruption(&mut text);
@@ -326,7 +350,9 @@ impl Text {
         let changed = if self.dry_run { "would change" } else { "changed" };
         let _ = write!(text, "\n{dry_run}{hosts}: {tally}; ");
         let _ = write!(text, "{} {changed}", counted(total.change, "resource"));
-        for (number, word) in [(total.depends, "depends"), (total.failed, "failed")] {
+        let ignored = self.hosts.values().map(|host| host.ignored).sum();
+        let more = [(total.depends, "depends"), (total.failed, "failed"), (ignored, "ignored")];
+        for (number, word) in more {
             if number > 0 {
                 let _ = write!(text, ", {number} {word}");
             }
@@ -335,16 +361,12 @@ impl Text {
         text
     }
 
-    /// The full text of a host's errors.
-    fn failure(&self, name: &str, host: &HostText, text: &mut String) {
-        let Some(status @ (Status::Failed | Status::Unreachable | Status::RolledBack)) =
-            host.status
-        else {
-            return;
-        };
-        let words = table::status_words(status, self.dry_run);
-        let words = self.paint.ink(table::status_ink(status), words);
-        let _ = writeln!(text, "\n{words}: {}", self.paint.ink(Ink::Bold, &clean::line(name)));
+    /// How a host failed, if it did, and the full text of its errors.
+    fn failure(&self, host: &HostText) -> Option<(Status, String)> {
+        let status = host.status.filter(|status| {
+            matches!(status, Status::Failed | Status::Unreachable | Status::RolledBack)
+        })?;
+        let mut text = String::new();
         if let Some(error) = &host.error
             && !host.failures.iter().any(|(same, _)| same == error)
         {
@@ -355,6 +377,7 @@ impl Text {
         for (_, failure) in &host.failures {
             text.push_str(failure);
         }
+        Some((status, text))
     }
 
     /// Where the run was stopped.
@@ -387,6 +410,17 @@ pub(super) fn unnamed_target<'a>(resource: &Resource, change: &'a ChangeView) ->
         || change.diff.starts_with("--- ")
         || resource.id.ends_with(&change.target);
     (!named).then_some(change.target.as_str())
+}
+
+/// The first line of an error, cut where it is long.
+fn beginning(error: &str) -> String {
+    const LONGEST: usize = 120;
+    let line = error.lines().next().unwrap_or_default();
+    if line.len() == error.trim_end().len() && line.chars().count() <= LONGEST {
+        return error.to_owned();
+    }
+    let line: String = line.chars().take(LONGEST).collect();
+    format!("{} …", line.trim_end())
 }
 
 /// What a host is doing, in a word.
@@ -476,8 +510,7 @@ web1: 3 to change, 1 ok
 web2: 1 ok
 web1: + file:/etc/motd (the greeting)  states/web.yml:12:5
 web1: ! service:nginx  states/web.yml:20:5
-      nginx: [emerg] bad
-      line two
+      nginx: [emerg] bad …
 
 host  status  ok  changed  failed  skipped  time
 web1  failed   1        1       1        1     -
@@ -500,8 +533,7 @@ failed: web1
         let expected = "\
 web1: + file:/etc/motd (the greeting)  states/web.yml:12:5
 web1: ! service:nginx  states/web.yml:20:5
-      nginx: [emerg] bad
-      line two
+      nginx: [emerg] bad …
 
 host  status  ok  changed  failed  skipped  time
 web1  failed   1        1       1        1     -

@@ -212,6 +212,14 @@ impl System for FakeSystem {
         Ok(self.file(path)?.to_vec())
     }
 
+    fn may_write(&self, folder: &RemotePath, user: &str) -> Result<bool, ObserveError> {
+        let found = self.look(folder);
+        Ok(found.is_some_and(|(_, standing)| {
+            let metadata = &standing.metadata;
+            user == "root" || metadata.owner == user || metadata.mode & 0o002 != 0
+        }))
+    }
+
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError> {
         Ok(ContentId::of(&self.file(path)?))
     }

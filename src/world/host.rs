@@ -4,22 +4,29 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use super::process::{self, Identity, Job};
 use super::{
-    Answer, ContentId, Digest, EDIT_LIMIT, Entry, GroupEntry, Metadata, ObserveError, PackageEntry,
-    Probe, RemotePath, System, UnitEntry, UserEntry, accounts, dpkg, systemd,
+    Answer, ContentId, Digest, Digests, EDIT_LIMIT, Entry, GroupEntry, Metadata, ObserveError,
+    PackageEntry, Probe, RemotePath, System, UnitEntry, UserEntry, accounts, dpkg, systemd,
 };
 
 /// Most bytes of a file that are read at a time.
 const CHUNK: usize = 64 << 10;
 
+/// How many things a thread looks at before it sees what is left.
+const AT_A_TIME: usize = 64;
+
 /// The real host that the agent runs on.
 #[derive(Default)]
 pub struct Host {
     memory: Mutex<Memory>,
+    digests: Digests,
 }
 
 /// What was read once and holds until something changes it.
@@ -43,6 +50,16 @@ thread_local! {
 }
 
 impl Host {
+    /// A host of which digests of files are remembered.
+    pub fn remembering(digests: Digests) -> Self {
+        Self { digests, ..Self::default() }
+    }
+
+    /// Remembers the digests that were taken for the next run.
+    pub fn remember(&self) {
+        self.digests.save();
+    }
+
     /// Lets this thread look at files with a user's rights, so that root does not read for a user
     /// what that user may not.
     pub fn reading_as<T>(&self, user: &str, look: impl FnOnce() -> T) -> T {
@@ -324,13 +341,38 @@ impl System for Host {
         Ok(bytes)
     }
 
+    fn may_write(&self, folder: &RemotePath, user: &str) -> Result<bool, ObserveError> {
+        self.reading_as(user, || {
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            let answer = as_reader(|| {
+                rustix::fs::accessat(CWD, folder.as_path(), access, AtFlags::EACCESS)
+                    .map_err(io::Error::from)
+            });
+            match answer {
+                Ok(()) => Ok(true),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    Ok(false)
+                }
+                Err(error) => Err(ObserveError::new(format!("looking at {folder}"), error)),
+            }
+        })
+    }
+
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError> {
         let fail = |error| ObserveError::new(format!("reading {path}"), error);
         let mut file = as_reader(|| open_regular(path)).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if let Some(known) = self.digests.get(&metadata) {
+            return Ok(known);
+        }
         let mut hasher = blake3::Hasher::new();
-        let length = file.metadata().map_err(fail)?.len();
         // A small file is not worth a large buffer; one byte more leaves room to see its end.
-        let room = usize::try_from(length).unwrap_or(CHUNK).saturating_add(1);
+        let room = usize::try_from(metadata.len()).unwrap_or(CHUNK).saturating_add(1);
         let mut buffer = vec![0; room.clamp(4096, CHUNK)];
         let mut size = 0;
         loop {
@@ -341,7 +383,9 @@ impl System for Host {
             hasher.update(&buffer[..count]);
             size += count as u64;
         }
-        Ok(ContentId { digest: Digest::finish(&hasher), size })
+        let content = ContentId { digest: Digest::finish(&hasher), size };
+        self.digests.learn(&file, &metadata, content);
+        Ok(content)
     }
 
     fn list(&self, path: &RemotePath) -> Result<Vec<RemotePath>, ObserveError> {
@@ -398,6 +442,31 @@ impl System for Host {
             ObserveError::new(format!("running `{}`", probe.argv.join(" ")), error)
         })
     }
+
+    fn look_at_many(&self, count: usize, look: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let some = || {
+            loop {
+                let begin = next.fetch_add(AT_A_TIME, Ordering::Relaxed);
+                if begin >= count {
+                    return;
+                }
+                (begin..count.min(begin + AT_A_TIME)).for_each(look);
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let reader = READER.with_borrow(Clone::clone);
+        std::thread::scope(|scope| {
+            for _ in 1..cores.min(count.div_ceil(AT_A_TIME)) {
+                let (reader, some) = (reader.clone(), &some);
+                scope.spawn(move || {
+                    READER.set(reader);
+                    some();
+                });
+            }
+            some();
+        });
+    }
 }
 
 /// Opens a file that is one: never a pipe that would block, never a device.
@@ -410,4 +479,23 @@ fn open_regular(path: &RemotePath) -> io::Result<fs::File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_write_in_a_folder_is_the_kernels_word() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = RemotePath::new(folder.path());
+        let may = |user: &str| Host::default().may_write(&path, user).unwrap();
+        assert!(may("root") && !may("nobody"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(folder.path(), mode).unwrap();
+        assert!(may("nobody"));
+    }
 }

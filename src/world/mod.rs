@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod data;
+mod digests;
 pub mod dpkg;
 pub mod facts;
 mod host;
@@ -14,6 +15,7 @@ mod system;
 pub mod systemd;
 mod types;
 
+pub use digests::Digests;
 pub use host::Host;
 pub use predicted::{Opaque, Predicted, World};
 pub use system::{Answer, EDIT_LIMIT, ObserveError, Probe, System};

@@ -72,6 +72,8 @@ pub trait System: Send + Sync {
     fn entry(&self, path: &RemotePath) -> Result<Entry, ObserveError>;
     /// The bytes of a regular file of at most [`EDIT_LIMIT`].
     fn read(&self, path: &RemotePath) -> Result<Vec<u8>, ObserveError>;
+    /// Whether a user may put things into a directory, or take them out.
+    fn may_write(&self, folder: &RemotePath, user: &str) -> Result<bool, ObserveError>;
     /// Digest and size of a regular file of any size.
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError>;
     /// The names in a directory, sorted, as full paths.
@@ -86,4 +88,8 @@ pub trait System: Send + Sync {
     fn unit(&self, name: &str) -> Result<UnitEntry, ObserveError>;
     /// Runs a command that only looks.
     fn probe(&self, probe: &Probe) -> Result<Answer, ObserveError>;
+    /// Calls `look` once for each number below `count`, perhaps on several threads.
+    fn look_at_many(&self, count: usize, look: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(look);
+    }
 }

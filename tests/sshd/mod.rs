@@ -145,8 +145,8 @@ impl Sshd {
         let setup = format!(
             "set -e; T={}; mount -t tmpfs tmpfs /home; mount -t tmpfs tmpfs /var/lib; mount -t tmpfs -o mode=1777 tmpfs /var/tmp\n\
              mount -t tmpfs tmpfs /run; mkdir -p /run/sshd /run/lock; ip link set lo up 2>/dev/null || true\n\
-             for f in passwd group shadow sudoers; do mount --bind $T/$f /etc/$f; done\n\
-             for f in sshd sudo; do mount --bind $T/pam /etc/pam.d/$f; done\n\
+             for f in passwd group shadow sudoers; do [ ! -e /etc/$f ] || mount --bind $T/$f /etc/$f; done\n\
+             for f in sshd sudo; do [ ! -e /etc/pam.d/$f ] || mount --bind $T/pam /etc/pam.d/$f; done\n\
              for u in zoe dan amy; do mkdir /home/$u; chown $u:$u /home/$u; done\n{}\n\
              exec /usr/sbin/sshd -D -E $T/log -f $T/sshd_config",
             folder.path().display(),

@@ -135,6 +135,8 @@ pub struct Simulated {
 pub enum Refusal {
     /// The lists do not know a package, a version or a release; newer ones may.
     Unknown(String),
+    /// The lists do not know packages of these names.
+    NoSuchPackage(String),
     /// Several packages provide what is named.
     Virtual(String),
     /// It cannot be done.
@@ -142,10 +144,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What apt said.
+    /// What apt said, or the names that it is about.
     pub fn text(&self) -> &str {
         match self {
-            Refusal::Unknown(text) | Refusal::Virtual(text) | Refusal::Impossible(text) => text,
+            Refusal::Unknown(text)
+            | Refusal::NoSuchPackage(text)
+            | Refusal::Virtual(text)
+            | Refusal::Impossible(text) => text,
         }
     }
 }
@@ -233,14 +238,21 @@ fn refusal(answer: &Answer) -> Refusal {
         text.extend(answer.error.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev());
     }
     let text = text.join("; ");
+    const NO_SUCH: &str = "Unable to locate package ";
     let unknown = |line: &str| {
-        line.starts_with("Unable to locate package ")
+        line.starts_with(NO_SUCH)
             || line.ends_with(" has no installation candidate")
             || (line.starts_with("Version '") && line.ends_with(" was not found"))
             || line.contains("is invalid for APT::Default-Release")
     };
     if !errors.is_empty() && errors.iter().all(|line| unknown(line)) {
-        Refusal::Unknown(text)
+        let names = errors.iter().filter_map(|line| line.strip_prefix(NO_SUCH));
+        let names: Vec<&str> = names.collect();
+        if names.is_empty() {
+            Refusal::Unknown(text)
+        } else {
+            Refusal::NoSuchPackage(names.join(", "))
+        }
     } else {
         Refusal::Impossible(text)
     }
@@ -305,7 +317,7 @@ mod tests {
             (
                 "",
                 "E: Unable to locate package nosuch\n",
-                unknown("Unable to locate package nosuch"),
+                Refusal::NoSuchPackage(String::from("nosuch")),
             ),
             (
                 "Package bash is not available, but is referred to by another package.\n",

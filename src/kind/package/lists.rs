@@ -35,6 +35,15 @@ pub(super) fn incomplete(system: &dyn System) -> Result<bool, ObserveError> {
     Ok(!prefixes.iter().all(fetched))
 }
 
+/// Whether apt has any lists.
+pub(super) fn any(system: &dyn System) -> Result<bool, ObserveError> {
+    let is_list = |path: &RemotePath| {
+        let name = path.as_path().file_name().unwrap_or_default().as_encoded_bytes();
+        name.windows(9).any(|part| part == b"_Packages") || name.ends_with(b"Release")
+    };
+    Ok(list(system, LISTS)?.iter().any(is_list))
+}
+
 fn list(system: &dyn System, folder: &str) -> Result<Vec<RemotePath>, ObserveError> {
     let folder = RemotePath::from(folder);
     match system.entry(&folder)? {

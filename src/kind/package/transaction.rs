@@ -165,8 +165,15 @@ fn outlook(wanted: &PackageTransaction, planning: &Planning<'_>) -> Result<Outlo
     let Some(request) = Request::of(wanted) else { return Ok(Outlook::Known(Vec::new())) };
     match parse_simulation(&simulate(&request, planning)?) {
         Ok(simulated) => Ok(Outlook::Known(simulated)),
+        Err(Refusal::NoSuchPackage(names)) if lists::any(planning.world().system())? => {
+            Err(PlanError::new(format!("no source of packages has {names}")).help(
+                "declare its `repository` before it, or look for its name with `apt-cache search`",
+            ))
+        }
         // Newer lists may know it; if not, apt says so before anything moves.
-        Err(Refusal::Unknown(_)) if installs => Ok(Outlook::Unknown(Vec::new())),
+        Err(Refusal::Unknown(_) | Refusal::NoSuchPackage(_)) if installs => {
+            Ok(Outlook::Unknown(Vec::new()))
+        }
         Err(Refusal::Virtual(providers)) => {
             Err(PlanError::new("a name stands for a virtual package, which several provide")
                 .help(format!("name one of {providers}")))

@@ -2,7 +2,8 @@
 //!
 //! The command is a shell script ([`script`]) that runs the program if the host has it, and otherwise says so, receives
 //! it on its standard input, and runs it then. From the agent's [`MAGIC`] on, the same streams are the agent's: a host
-//! that has the program costs no round trip beyond the command itself. With [`Privilege::Sudo`] the script runs as that
+//! that has the program costs no round trip beyond the command itself. Of a program that is there, owner, mode and size
+//! are checked before it is run, and its digest by itself before it does anything: one that is damaged is replaced. With [`Privilege::Sudo`] the script runs as that
 //! user from the beginning, so that the program is received into storage of that user and never run from a copy that
 //! the login user could change.
 
@@ -13,9 +14,9 @@ mod script;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::scan::{Found, Scanner};
@@ -37,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct AgentProgram {
     digest: String,
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     system: String,
     machine: String,
 }
@@ -45,7 +46,7 @@ pub struct AgentProgram {
 impl AgentProgram {
     /// Takes a program for hosts whose `uname` says this system (`Linux`) and this machine (`x86_64`).
     pub fn new(
-        bytes: impl Into<Arc<[u8]>>,
+        bytes: impl Into<Bytes>,
         system: impl Into<String>,
         machine: impl Into<String>,
     ) -> Self {
@@ -69,6 +70,14 @@ impl AgentProgram {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+}
+
+impl AgentProgram {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 }
 

@@ -36,10 +36,11 @@ const PROLOGUE: &[&str] = &[
     "u=$(id -u);",
     "say() { echo \"converge-$1 $n $2\"; };",
     "fail() { say fail \"$1\"; exit 1; };",
-    // Folders and files that only their owner can write, and the owner is us: no links, which `ls -ld` marks. One
-    // `ls` for all of them, since starting it takes longer than the rest of the script.
-    "owned() { c=$#; ls -ldn \"$@\" 2>/dev/null | { while read -r p l o r; do",
-    "[ \"$o\" = \"$u\" ] || exit 1; case \"$p\" in [d-]????-??-*) c=$((c-1));; *) exit 1;; esac; done;",
+    // Folders and files that only their owner can write, and the owner is us: no links, which `ls -ld` marks. A file
+    // has the program's size. One `ls` for all of them, since starting it takes longer than the rest of the script.
+    "owned() { c=$#; ls -ldn \"$@\" 2>/dev/null | { while read -r p l o g z r; do",
+    "[ \"$o\" = \"$u\" ] || exit 1; case \"$p\" in d????-??-*) ;; -????-??-*) [ \"$z\" = \"$s\" ] || exit 1;;",
+    "*) exit 1;; esac; c=$((c-1)); done;",
     "[ \"$c\" = 0 ]; }; };",
     // Homes may be shared between machines, so that a machine has a folder of its own there.
     "m=;",
@@ -53,7 +54,9 @@ const PROLOGUE: &[&str] = &[
     "secure() { if [ \"$u\" = 0 ]; then owned /var/lib/converge \"$@\"; else owned \"$@\"; fi; };",
 ];
 
-/// Runs the program that is there. `-x` fails on a file system that is mounted `noexec`.
+/// Runs the program that is there, if nobody else could have written it and it is whole; that it is what its name says
+/// it checks itself, before all else. A digest taken here would guard against nobody more, since whoever can write
+/// there is this user or root, and `sha256sum` would cost each run 13 ms and a processor's time. `-x` fails on a file system that is mounted `noexec`.
 const WARM: &[&str] = &[
     "warm() { [ -f \"$1/$d\" ] && [ -x \"$1/$d\" ] && secure \"$1\" \"$1/$d\" || return 1;",
     "exec \"$1/$d\" serve; };",
