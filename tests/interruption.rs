@@ -94,6 +94,22 @@ fn a_controller_that_is_killed() {
 }
 
 #[test]
+fn a_controller_that_falls_silent() {
+    let Some(hosts) = booted() else { return };
+    let running = in_the_middle(&hosts);
+    running.signal("STOP");
+    // It finishes what is in hand, stops, and lets go of the host.
+    let begun = Instant::now();
+    while hosts.try_sh("a", "pgrep -f 'converge/[a]gent'").code == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(75), "the agent waits for ever");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_finishes(&hosts);
+    running.signal("KILL");
+    assert_eq!(running.ended().code, -9);
+}
+
+#[test]
 fn a_connection_that_breaks() {
     let Some(hosts) = booted() else { return };
     let configuration = std::fs::read_to_string(hosts.path("home/.ssh/config")).unwrap();

@@ -11,6 +11,7 @@ mod contents;
 mod environment;
 mod journal;
 mod output;
+mod patience;
 mod plan;
 mod recorder;
 mod show;
@@ -21,7 +22,9 @@ mod verify;
 mod wave;
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -80,12 +83,12 @@ pub enum AgentError {
     Record(String),
 }
 
-/// Serves one run; ends when the controller says so or is gone.
-pub fn serve(
-    input: impl Read + Send + 'static,
-    output: impl Write + Send + 'static,
-    start: &Start,
-) -> Result<(), AgentError> {
+/// Serves one run over two streams; ends when the controller says so or is gone.
+pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), AgentError> {
+    let open = |stream: &dyn AsFd| stream.as_fd().try_clone_to_owned().map(File::from);
+    let lost = patience::Lost::default();
+    let input = patience::Input::new(open(&input)?, Arc::clone(&lost));
+    let output = patience::Output::new(open(&output)?, lost);
     let program = own_digest(&start.program)?;
     // Whatever is made here and says nothing else is readable, as after a login.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -161,6 +164,7 @@ fn listen(
         let sent = match wire::read_frame(&mut input) {
             Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)).is_ok(),
             Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)).is_ok(),
+            Ok(ToAgent::Alive) => true,
             // Contents of what is in hand are still taken in.
             Ok(ToAgent::Stop) => {
                 stop.store(true, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::lang::ContentStore;
 use crate::ssh::{AgentStream, Reader, Writer};
-use crate::wire::{self, FRAME_LIMIT, FromAgent, Hello, ToAgent, WireError};
+use crate::wire::{self, FRAME_LIMIT, FromAgent, HEARTBEAT, Hello, ToAgent, WireError};
 use crate::world::ContentId;
 
 /// Bytes of a content that travel in one frame.
@@ -133,7 +133,15 @@ async fn write(
     contents: Arc<ContentStore>,
 ) {
     let mut writer = BufWriter::with_capacity(CHUNK, writer);
-    while let Some(order) = orders.recv().await {
+    loop {
+        let order = match tokio::time::timeout(HEARTBEAT, orders.recv()).await {
+            Ok(Some(order)) => order,
+            Ok(None) => break,
+            Err(_) => match wire::encode(&ToAgent::Alive) {
+                Ok(frame) => Order::Say(frame),
+                Err(_) => break,
+            },
+        };
         let written = match order {
             Order::Say(frame) => writer.write_all(&frame).await,
             Order::Send(ids) => send_contents(&mut writer, &ids, &contents).await,

@@ -4,6 +4,7 @@
 //! terminal nor prints: what happens goes out as events. A host that fails or cannot be reached
 //! never holds up the others.
 
+mod arrival;
 mod host;
 mod link;
 mod past;

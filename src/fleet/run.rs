@@ -4,10 +4,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::arrival::{connect, follow};
 use super::host::{Host, HostError, Order, PlanEnd};
 use crate::graph::Graph;
 use crate::lang::ContentStore;
-use crate::report::{Event, Phase, Status};
+use crate::report::{Event, Status};
 use crate::ssh::{AgentProgram, Client, Destination, Privilege, Request};
 use crate::wire::{PlanOptions, STOPPED};
 
@@ -100,7 +101,7 @@ pub struct Ended {
     pub locked: bool,
 }
 
-type Events = mpsc::UnboundedSender<Event>;
+pub(super) type Events = mpsc::UnboundedSender<Event>;
 
 /// About how long to wait before locks are tried once more.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
@@ -110,20 +111,37 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>) -> Ended {
     let run = Arc::new(run);
     let mut ended = Ended::default();
-    let hosts = connect(&run, &events, &mut ended, interrupt.clone()).await;
+    let (hosts, late) = connect(&run, &events, &mut ended, interrupt.clone()).await;
+    let (go, waiting) = watch::channel(false);
+    let late = follow(Arc::clone(&run), late, events.clone(), interrupt.clone(), waiting);
+    let mut late = Some(tokio::spawn(late));
     let Some(hosts) = compile(&run, hosts).await else {
+        late.iter().for_each(tokio::task::JoinHandle::abort);
         ended.refused = true;
         return ended;
     };
     let mut hosts = plan(&run, hosts, &events, &mut ended, interrupt.clone()).await;
-    if !run.dry_run && !ended.locked {
+    if ended.locked {
+        late.iter().for_each(tokio::task::JoinHandle::abort);
+    } else if !run.dry_run {
+        go.send_replace(true);
         for play in 0..run.any_errors_fatal.len() {
             let fatal = play > 0 && run.any_errors_fatal[play - 1];
             if *interrupt.borrow() || (fatal && ended.failed) {
                 break;
             }
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
+            // Who was late has caught up before anybody begins with the next play.
+            if let Some(late) = late.take() {
+                hosts.extend(joined(late, &mut ended).await);
+            }
         }
+        if let Some(late) = late.take() {
+            hosts.extend(joined(late, &mut ended).await);
+        }
+        let place =
+            |host: &Host| run.reachable.hosts.iter().position(|one| one.name == host.name());
+        hosts.sort_by_key(place);
         let because =
             if *interrupt.borrow() { STOPPED } else { "a host failed in an earlier play" };
         for host in &mut hosts {
@@ -142,6 +160,19 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
     }
     ended.interrupted = *interrupt.borrow();
     ended
+}
+
+/// The hosts that were late, and what became of them.
+async fn joined(late: tokio::task::JoinHandle<(Vec<Host>, Ended)>, ended: &mut Ended) -> Vec<Host> {
+    match late.await {
+        Ok((hosts, own)) => {
+            ended.failed |= own.failed;
+            ended.changed |= own.changed;
+            hosts
+        }
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Runs something for each host, `forks` at a time; results in the order of the hosts.
@@ -173,31 +204,8 @@ where
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-async fn connect(
-    run: &Arc<Run>,
-    events: &Events,
-    ended: &mut Ended,
-    interrupt: watch::Receiver<bool>,
-) -> Vec<Host> {
-    let started = for_each(run.reachable.forks, run.reachable.hosts.clone(), |host| {
-        let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
-        async move {
-            let name = host.name.clone();
-            let phase = Event::HostPhase { host: name.clone(), phase: Phase::Connecting };
-            let _ = events.send(phase);
-            let connected = tokio::select! {
-                connected = Host::connect(&run.reachable, host, &events) => connected,
-                _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
-            };
-            (name, connected)
-        }
-    })
-    .await;
-    keep(started, events, ended)
-}
-
 /// Compiles for all hosts before any of them plans; none if the input is refused.
-async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
+pub(super) async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let permits = Arc::new(Semaphore::new(workers));
     let compiled = for_each(run.reachable.forks, hosts, |mut host| {
@@ -225,7 +233,7 @@ async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
     compiled.into_iter().collect()
 }
 
-async fn plan(
+pub(super) async fn plan(
     run: &Arc<Run>,
     hosts: Vec<Host>,
     events: &Events,
@@ -369,7 +377,7 @@ async fn finish(run: &Arc<Run>, hosts: Vec<Host>, events: &Events, ended: &mut E
     keep(finished, events, ended)
 }
 
-async fn apply(
+pub(super) async fn apply(
     run: &Arc<Run>,
     play: usize,
     hosts: Vec<Host>,
@@ -391,7 +399,7 @@ async fn apply(
 }
 
 /// Reports the hosts that failed, and keeps the others.
-fn keep<T>(
+pub(super) fn keep<T>(
     results: Vec<(String, Result<T, HostError>)>,
     events: &Events,
     ended: &mut Ended,

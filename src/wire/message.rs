@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,12 @@ use crate::world::ContentId;
 
 /// The first bytes that an agent says; all before them is noise of the login.
 pub const MAGIC: [u8; 8] = *b"cnvrg\x01\r\n";
+
+/// How often the controller says something, if it has nothing else to say.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// After so long a silence, the controller is gone: a network that is cut tells neither end.
+pub const SILENCE: Duration = Duration::from_secs(45);
 
 /// Why a node was left out of a run that was stopped.
 pub const STOPPED: &str = "the run was stopped";
@@ -62,6 +69,8 @@ pub enum ToAgent {
     Finish,
     /// Finish what is in hand and begin nothing more.
     Stop,
+    /// The controller is still there; said every [`HEARTBEAT`].
+    Alive,
 }
 
 /// How to plan.
