@@ -12,6 +12,8 @@ mod locks;
 mod owed;
 #[path = "records/prune.rs"]
 mod prune;
+#[path = "records/saved.rs"]
+mod saved;
 #[path = "records/undo.rs"]
 mod undo;
 #[path = "records/verified.rs"]

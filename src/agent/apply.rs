@@ -4,19 +4,19 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::act::Actuator;
+use super::bounds::permits;
 use super::output::Output;
 use super::plan::{NodePlan, Plan, Planner, explain, is_change};
 use super::recorder::Recorder;
 use super::wave::{StepWork, Wave};
 use crate::change::{
-    Account, Act, Change, Content, PackageMove, PackageState, PackageTransaction, Reaction,
-    is_within, merge_packages,
+    Change, Content, PackageMove, PackageState, PackageTransaction, merge_packages,
 };
 use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::{Changed, Declared, Restore, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
 use crate::wire::{FromAgent, Outcome, STOPPED};
-use crate::world::{PackageEntry, System, UserEntry, World};
+use crate::world::{PackageEntry, System, World};
 
 /// How a node ended, as later ones need to know it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -331,7 +331,7 @@ impl Applier<'_> {
             .map(|(index, result)| {
                 let node = self.node(*index);
                 let changes = result.map_err(|error| self.failed(node, explain(&error)))?;
-                match self.contradiction(*index, &changes) {
+                match self.planner.contradiction(self.plan, *index, &changes) {
                     None => Ok(changes),
                     Some(message) => Err(self.failed(node, message)),
                 }
@@ -369,69 +369,6 @@ impl Applier<'_> {
         let mut planning = self.planner.planning(node, world);
         let due = plan_reaction(declared, &mut planning, watched)?;
         Ok(due.map(|due| vec![due.change()]).unwrap_or_default())
-    }
-
-    /// Why changes may not be made: they are neither what was planned nor within the announcement.
-    fn contradiction(&self, index: NodeIndex, changes: &[Change]) -> Option<String> {
-        let plan = self.plan[index as usize].as_ref()?;
-        let planned = |now: &Change| plan.changes.iter().any(|planned| permits(planned, now));
-        // Waiting changes nothing, and less than planned may be left to do. A large tree is mostly
-        // as it was planned, and comparing each with each would take long.
-        if changes == plan.changes || changes.iter().all(|now| !is_change(now) || planned(now)) {
-            return None;
-        }
-        // Announced as "acts only if something fails": what it would do depends on what failed.
-        if self.node(index).onfail.is_some() {
-            return None;
-        }
-        if plan.verdict == Verdict::Depends && self.announced(index, plan, changes) {
-            return None;
-        }
-        let shown = |changes: &[Change]| {
-            let views = self.planner.views(index, changes, None);
-            let lines: Vec<String> = views
-                .into_iter()
-                .map(|shown| {
-                    format!(
-                        "{} {}: {}",
-                        shown.view.action,
-                        shown.view.target,
-                        shown.view.diff.trim_end()
-                    )
-                })
-                .collect();
-            if lines.is_empty() { String::from("nothing to do") } else { lines.join("\n") }
-        };
-        Some(format!(
-            "the host is not as it was when this was planned\nplanned: {}\nnow: {}",
-            shown(&plan.changes),
-            shown(changes)
-        ))
-    }
-
-    /// Whether changes stay within what a `depends` has announced: the same targets and actions,
-    /// or a target of the resource's own.
-    fn announced(&self, index: NodeIndex, plan: &NodePlan, changes: &[Change]) -> bool {
-        let node = self.node(index);
-        let own = match &node.work {
-            Work::Resource(declared) => declared.kind().footprint().writes,
-            _ => return true,
-        };
-        changes.iter().all(|change| {
-            let same_target = plan.changes.iter().any(|planned| same_target(planned, change));
-            same_target
-                || match change {
-                    Change::Content { path, .. } | Change::Metadata { path, .. } => {
-                        own.iter().any(|claim| claim.covers(path))
-                    }
-                    Change::Packages(now) => plan.changes.iter().all(|planned| match planned {
-                        Change::Packages(announced) => is_within(now, announced),
-                        _ => true,
-                    }),
-                    // The other actions of a kind have no target but the declared one.
-                    _ => true,
-                }
-        })
     }
 
     fn failed(&self, node: &Node, message: String) -> Outcome {
@@ -734,47 +671,6 @@ fn moved_between(
         .collect()
 }
 
-/// Whether a change is the planned one, or what that leaves open.
-fn permits(planned: &Change, now: &Change) -> bool {
-    match (planned, now) {
-        (Change::Packages(planned), Change::Packages(now)) => {
-            planned == now || is_within(now, planned)
-        }
-        // A restart takes up what a reload would.
-        (
-            Change::Act(Act::React { unit, check, stop, reaction }),
-            Change::Act(Act::React { unit: unit_now, check: check_now, stop: stop_now, .. }),
-        ) if *reaction != Reaction::Reload => {
-            (unit, check, stop) == (unit_now, check_now, stop_now)
-        }
-        (
-            Change::Account {
-                before: Some(Account::User { entry: before, .. }),
-                after: Some(Account::User { entry: after, home, .. }),
-            },
-            Change::Account {
-                before: Some(Account::User { entry: before_now, .. }),
-                after: Some(Account::User { entry: after_now, home: home_now, .. }),
-            },
-        ) => {
-            home == home_now
-                && filled(before, before_now) == *before_now
-                && filled(after, after_now) == *after_now
-        }
-        _ => planned == now,
-    }
-}
-
-/// What the host chose, where the prediction could not know it.
-fn filled(planned: &UserEntry, now: &UserEntry) -> UserEntry {
-    UserEntry {
-        uid: planned.uid.or(now.uid),
-        group: planned.group.clone().or_else(|| now.group.clone()),
-        password_hash: planned.password_hash.clone().or_else(|| now.password_hash.clone()),
-        ..planned.clone()
-    }
-}
-
 /// The one transaction of a step's package states, if it has several.
 fn merged(work: &[(NodeIndex, Vec<Change>)]) -> Option<PackageTransaction> {
     if work.len() < 2 {
@@ -788,17 +684,6 @@ fn merged(work: &[(NodeIndex, Vec<Change>)]) -> Option<PackageTransaction> {
         }
     }
     merge_packages(transactions)
-}
-
-fn same_target(left: &Change, right: &Change) -> bool {
-    match (left, right) {
-        (Change::Content { path: left, .. }, Change::Content { path: right, .. })
-        | (Change::Metadata { path: left, .. }, Change::Metadata { path: right, .. }) => {
-            left == right
-        }
-        (Change::Packages(_), _) => false,
-        _ => std::mem::discriminant(left) == std::mem::discriminant(right),
-    }
 }
 
 fn milliseconds(begun: Instant) -> u64 {

@@ -7,6 +7,7 @@
 
 mod act;
 mod apply;
+mod bounds;
 mod contents;
 mod environment;
 mod journal;
@@ -46,7 +47,9 @@ use crate::graph::{Graph, Node, Work};
 use crate::kind::{Actor, Declared, Restore};
 use crate::report::RunInfo;
 use crate::resource::ResourceId;
-use crate::wire::{self, AddedNode, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent};
+use crate::wire::{
+    self, AddedNode, Bound, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent,
+};
 use crate::world::process::Identity;
 use crate::world::{Digests, Host, facts};
 
@@ -190,8 +193,8 @@ struct Session<'a> {
 
 /// What a run is about.
 enum Subject {
-    /// What is declared.
-    Declared(Arc<Graph>),
+    /// What is declared; where it was planned before, nothing outside of that plan is done.
+    Declared { graph: Arc<Graph>, bound: Option<Arc<Bound>> },
     /// What was before a run.
     Before { run: String, force: bool },
 }
@@ -211,7 +214,9 @@ impl Session<'_> {
             None => self.host.own_identity()?,
         };
         let (subject, options) = match orders.recv() {
-            Ok(ToAgent::Plan { graph, options }) => (Subject::Declared(graph), options),
+            Ok(ToAgent::Plan { graph, options, bound }) => {
+                (Subject::Declared { graph, bound }, options)
+            }
             Ok(ToAgent::Undo { run, force, options }) => (Subject::Before { run, force }, options),
             Ok(ToAgent::Past { run }) => return self.tell_past(run.as_deref()),
             _ => return Ok(()),
@@ -271,7 +276,7 @@ impl Session<'_> {
     ) -> Result<Round, AgentError> {
         let empty = Arc::new(Graph::default());
         let declared = match subject {
-            Subject::Declared(graph) => graph,
+            Subject::Declared { graph, .. } => graph,
             Subject::Before { .. } => &empty,
         };
         let mut locks = Vec::new();
@@ -285,7 +290,7 @@ impl Session<'_> {
         let mut graph = declared.clone();
         let mut run = options.run.clone();
         let (added, purpose, scope) = match subject {
-            Subject::Declared(_) => {
+            Subject::Declared { .. } => {
                 let scope = records.scope(&run);
                 let stale = match records.unreadable {
                     None => taking_back::prune(&graph, &scope),
@@ -317,6 +322,7 @@ impl Session<'_> {
             unreadable: records.unreadable.clone(),
             running: running.map(|holder| holder.run),
             cannot: graph.nodes.iter().filter_map(cannot).collect(),
+            outside: Vec::new(),
         };
         let steps = Steps::of(&graph);
         let actors = self.actors(&graph, login)?;
@@ -336,7 +342,13 @@ impl Session<'_> {
             owed: by_debtor(&scope.owed),
             boot: boot_id(),
         };
-        let plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
+        let mut plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
+        let mut notes = notes;
+        if let Subject::Declared { bound: Some(bound), .. } = subject {
+            let allowed = planner.allowed(bound);
+            notes.outside = planner.outside(&allowed, &plan);
+            plan = allowed;
+        }
         // Before the controller hears of the end, which may be the agent's own.
         self.host.remember();
         self.output.send(&FromAgent::PlanDone(notes))?;

@@ -58,6 +58,7 @@ impl Planner<'_> {
                 depends_on: plan.depends_on.clone(),
                 assuming: plan.assuming.clone(),
                 owed: plan.owed,
+                ignored: plan.ignored,
                 changes: self.views(*index, &plan.changes, Some(world)),
                 ms: *ms,
             })

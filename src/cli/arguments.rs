@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 100,
     after_help = "Exit codes: 0 all is as declared; 1 bad input or usage, no host touched; 2 changes are pending \
                   (with --dry-run --exit-code); 3 a host failed or could not be reached; 5 refused: another run \
-                  is changing a host; 130 interrupted."
+                  is changing a host, or a plan is stale or tampered with; 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -23,8 +23,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what a run would change (the same as --dry-run).
-    Plan(ConvergeArguments),
+    /// Show what a run would change (the same as --dry-run); can save it.
+    Plan(PlanArguments),
+    /// Do exactly what a saved plan says, or refuse.
+    Apply(ApplyArguments),
     /// Take a run's changes back, where they can be.
     Undo(UndoArguments),
     /// Past runs, newest first; one run with its differences.
@@ -35,6 +37,35 @@ pub(crate) enum Command {
     Inventory(InventoryArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) converge: ConvergeArguments,
+    /// Save the plan in a file, for `converge apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Sign the saved plan with an SSH key (a public key: the agent's).
+    #[arg(long, value_name = "KEY", requires = "out")]
+    pub(crate) sign: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ApplyArguments {
+    /// The plan, as `converge plan --out` has saved it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Only plans that one of these has signed [default: .converge/allowed_signers, where that is].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) allowed_signers: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// Wait for hosts that another run is changing, instead of ending with 5.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -5,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
-use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments};
+use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments, PlanArguments};
 use super::load::{Loaded, load};
 use super::prompt::Terminal;
 use super::sandbox::Hosts;
@@ -15,7 +16,10 @@ use super::{
     Surroundings,
 };
 use crate::diagnostic::Diagnostics;
-use crate::fleet::{self, Ended, HostRun, Purpose, Reach, Reachable, Refused, Run};
+use crate::fleet::{
+    self, Ended, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable, Refused, Run,
+    SavedHost, SavedPlan,
+};
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
@@ -28,11 +32,30 @@ const FORKS: usize = 50;
 pub(super) fn run(
     surroundings: &Surroundings,
     arguments: &ConvergeArguments,
-    plan_only: bool,
 ) -> Result<u8, CliError> {
-    let dry_run = plan_only || arguments.output.dry_run;
+    let dry_run = arguments.output.dry_run;
+    report_refusal(surroundings, arguments, dry_run, |begun| {
+        converge(surroundings, arguments, dry_run, None, begun)
+    })
+}
+
+/// Only plans, and saves the plan if that is asked for.
+pub(super) fn plan(surroundings: &Surroundings, arguments: &PlanArguments) -> Result<u8, CliError> {
+    let saving = arguments.out.as_deref().map(|file| (file, arguments.sign.as_deref()));
+    report_refusal(surroundings, &arguments.converge, true, |begun| {
+        converge(surroundings, &arguments.converge, true, saving, begun)
+    })
+}
+
+/// Where a document was asked for, there is one also if the input is refused.
+fn report_refusal(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+    dry_run: bool,
+    run: impl FnOnce(&mut bool) -> Result<u8, CliError>,
+) -> Result<u8, CliError> {
     let mut begun = false;
-    let result = converge(surroundings, arguments, dry_run, &mut begun);
+    let result = run(&mut begun);
     if let Err(error) = &result
         && !begun
         && arguments.output.format == "json"
@@ -57,6 +80,7 @@ fn converge(
     surroundings: &Surroundings,
     arguments: &ConvergeArguments,
     dry_run: bool,
+    saving: Option<(&Path, Option<&Path>)>,
     begun: &mut bool,
 ) -> Result<u8, CliError> {
     if arguments.source.untrusted && !dry_run {
@@ -78,10 +102,24 @@ fn converge(
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, &arguments.connection, &arguments.output, loaded, &hosts)?;
     *begun = true;
-    let errand = Errand { dry_run, wait: arguments.wait && !dry_run, undo: None };
+    let plans = saving.is_some().then(Plans::default);
+    let errand = Errand {
+        dry_run,
+        wait: arguments.wait && !dry_run,
+        plans: plans.clone(),
+        ..Errand::default()
+    };
     let (ended, diagnostics) =
         execute(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
+    if let (Some((file, key)), Some(plans)) = (saving, plans) {
+        if ended.failed || ended.interrupted || ended.refused {
+            surroundings.complain("the plan was not saved: it does not cover all hosts");
+        } else {
+            let source = &arguments.source.inventory;
+            save(surroundings, &prepared, source, &plans, file, key)?;
+        }
+    }
     // The process ends here: taking large graphs apart piece by piece would only cost time.
     std::mem::forget(prepared);
     Ok(exit_code(ended, dry_run, arguments.output.exit_code))
@@ -97,7 +135,7 @@ pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
         EXIT_INTERRUPTED
     } else if ended.refused {
         EXIT_USAGE
-    } else if ended.locked {
+    } else if ended.declined {
         EXIT_REFUSED
     } else if ended.failed {
         EXIT_FAILED
@@ -125,6 +163,19 @@ pub(super) struct Errand {
     pub(super) wait: bool,
     /// It takes back that run; whether what was changed since is overwritten.
     pub(super) undo: Option<(String, bool)>,
+    /// It does what was planned before, and nothing else.
+    pub(super) apply: Option<Apply>,
+    /// Takes what is planned.
+    pub(super) plans: Option<Plans>,
+}
+
+/// A saved plan that is to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Apply {
+    /// By host.
+    pub(super) plans: Arc<HashMap<String, Arc<HostPlan>>>,
+    /// By play: whether a failed host keeps later ones from beginning.
+    pub(super) any_errors_fatal: Vec<bool>,
 }
 
 impl Errand {
@@ -281,9 +332,10 @@ pub(super) fn execute(
     let dry_run = errand.dry_run;
     let info = run_info(surroundings, loaded, dry_run);
     let run_id = info.id.clone();
-    let purpose = match &errand.undo {
-        Some((run, force)) => Purpose::Undo { run: run.clone(), force: *force },
-        None => Purpose::Converge({
+    let purpose = match (&errand.undo, &errand.apply) {
+        (Some((run, force)), _) => Purpose::Undo { run: run.clone(), force: *force },
+        (None, Some(apply)) => Purpose::Apply(Arc::clone(&apply.plans)),
+        (None, None) => Purpose::Converge({
             let (loaded, diagnostics) = (Arc::clone(loaded), Arc::clone(&diagnostics));
             Arc::new(move |host, facts| {
                 let mut found = Diagnostics::default();
@@ -305,6 +357,7 @@ pub(super) fn execute(
         reachable: prepared.reachable.clone(),
         purpose,
         dry_run,
+        plans: errand.plans.clone(),
         wait: errand.wait,
         plan: PlanOptions {
             diff: dry_run || prepared.diff,
@@ -312,13 +365,10 @@ pub(super) fn execute(
             run: info,
             lock: !dry_run,
         },
-        any_errors_fatal: loaded
-            .compilation
-            .program
-            .plays
-            .iter()
-            .map(|play| play.any_errors_fatal)
-            .collect(),
+        any_errors_fatal: match &errand.apply {
+            Some(apply) => apply.any_errors_fatal.clone(),
+            None => any_errors_fatal(loaded),
+        },
     };
     on_event(&Event::RunStarted {
         run: run_id,
@@ -377,6 +427,63 @@ async fn watch_interrupts(surroundings: Surroundings, stop: watch::Sender<bool>)
     }
 }
 
+fn any_errors_fatal(loaded: &Loaded) -> Vec<bool> {
+    loaded.compilation.program.plays.iter().map(|play| play.any_errors_fatal).collect()
+}
+
+/// Saves what was planned.
+fn save(
+    surroundings: &Surroundings,
+    prepared: &Prepared,
+    inventory: &[String],
+    plans: &Plans,
+    file: &Path,
+    key: Option<&Path>,
+) -> Result<(), CliError> {
+    let loaded = &prepared.loaded;
+    let plans = std::mem::take(&mut *plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let hosts = plans.into_iter().filter_map(|(name, plan)| {
+        let connection = loaded.connections.get(&name)?;
+        Some(SavedHost {
+            connection: connection.kind.name().to_owned(),
+            user: connection.user.clone(),
+            becomes: loaded.outlines.get(&name).is_some_and(|outline| outline.becomes),
+            name,
+            plan,
+        })
+    });
+    let mut saved = SavedPlan {
+        build: crate::wire::BUILD.to_owned(),
+        run: run_info(surroundings, loaded, false),
+        inventory: match inventory {
+            [] => loaded.project.settings.inventory.clone(),
+            given => given.to_vec(),
+        },
+        state_file: loaded.state_file.clone(),
+        any_errors_fatal: any_errors_fatal(loaded),
+        hosts: hosts.collect(),
+        contents: std::collections::BTreeMap::new(),
+    };
+    let not_saved = |error: &dyn std::fmt::Display| {
+        CliError::Machine(format!("{}: the plan was not saved: {error}", file.display()))
+    };
+    saved.take_contents(&loaded.compilation.contents).map_err(|error| not_saved(&error))?;
+    let body = saved.to_body().map_err(|error| not_saved(&error))?;
+    let signature = match key {
+        Some(key) => Some(crate::ssh::sign(key, &body).map_err(|error| not_saved(&error))?),
+        None => None,
+    };
+    let bytes = PlanFile { body, signature }.encode();
+    let path = surroundings.directory.join(file);
+    std::fs::write(&path, bytes).map_err(|error| not_saved(&error))?;
+    let how = if key.is_some() { "signed" } else { "not signed" };
+    surroundings.complain(&format!(
+        "the plan is saved ({how}): `converge apply {}` does it, or refuses",
+        file.display()
+    ));
+    Ok(())
+}
+
 /// The run that is about to begin, as hosts keep it.
 fn run_info(surroundings: &Surroundings, loaded: &Loaded, dry_run: bool) -> RunInfo {
     let now = (surroundings.clock)();
@@ -386,7 +493,10 @@ fn run_info(surroundings: &Surroundings, loaded: &Loaded, dry_run: bool) -> RunI
         who: format!("{}@{}", surroundings.user, surroundings.host_name),
         begun: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         // Only what changes a host is kept there.
-        commit: if dry_run { None } else { crate::project::commit(&loaded.project.root) },
+        commit: match &loaded.info.commit {
+            None if !dry_run => crate::project::commit(&loaded.project.root),
+            known => known.clone(),
+        },
         ..loaded.info.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command. What is decided here is only what was asked for and how
 //! it is shown; the work is done in the rooms below.
 
+mod apply;
 mod arguments;
 mod converge;
 mod history;
@@ -28,15 +29,15 @@ const EXIT_USAGE: u8 = 1;
 const EXIT_PENDING: u8 = 2;
 /// A host failed or could not be reached.
 const EXIT_FAILED: u8 = 3;
-/// Refused: a lock is held.
+/// Refused: a lock is held, a plan is stale or was tampered with.
 const EXIT_REFUSED: u8 = 5;
 /// Interrupted.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 13] = [
-    "apply", "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema",
-    "secrets", "status", "vars",
+const LATER: [&str; 12] = [
+    "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema", "secrets",
+    "status", "vars",
 ];
 
 /// Runs the command line and gives the process's exit code.
@@ -58,8 +59,9 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         }
     };
     let result = match cli.command {
-        None => converge::run(surroundings, &cli.converge, false),
-        Some(Command::Plan(options)) => converge::run(surroundings, &options, true),
+        None => converge::run(surroundings, &cli.converge),
+        Some(Command::Plan(options)) => converge::plan(surroundings, &options),
+        Some(Command::Apply(options)) => apply::run(surroundings, &options),
         Some(Command::Undo(options)) => undo::run(surroundings, &options),
         Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
@@ -84,6 +86,9 @@ pub(crate) enum CliError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A plan is not to be relied upon.
+    #[error("{0}")]
+    Declined(String),
     /// The machine that converge runs on does not let it.
     #[error("{0}")]
     Machine(String),
@@ -96,6 +101,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             CliError::Sandbox(_) => EXIT_FAILED,
+            CliError::Declined(_) => EXIT_REFUSED,
             _ => EXIT_USAGE,
         }
     }

@@ -12,7 +12,8 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &UndoArguments) -> Res
     let loaded = load(surroundings, &without_states)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, connection, output, loaded, &hosts)?;
-    let mut errand = Errand { dry_run: true, wait: false, undo: Some((run.clone(), *force)) };
+    let undo = Some((run.clone(), *force));
+    let mut errand = Errand { dry_run: true, undo, ..Errand::default() };
     let mut found = false;
     let mut screen = Screen::open(surroundings, output, true)?;
     let (planned, diagnostics) = execute(surroundings, &prepared, &errand, &mut |event| {

@@ -133,7 +133,7 @@ async fn catch_up(
         return (Vec::new(), Ended { failed: true, ..ended });
     };
     let hosts = plan(&run, hosts, &events, &mut ended, interrupt.clone()).await;
-    ended.failed |= ended.locked;
+    ended.failed |= ended.declined;
     // The sender is gone where the others are not to be changed.
     if go.wait_for(|go| *go).await.is_err() {
         return (hosts, ended);

@@ -4,14 +4,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::link::Link;
 use super::run::{HostRun, Reach, Reachable};
+use super::saved::HostPlan;
 use crate::graph::{Graph, NodeIndex};
 use crate::report::{
     ChangeView, Event, IGNORED, PastRun, Phase, Resource, RunInfo, Status, Summary, Verdict,
 };
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
-    self, AddedNode, Differing, FromAgent, Notes, Outcome, PlanOptions, PlannedNode, STOPPED,
-    ToAgent, WireError,
+    self, AddedNode, Bound, Differing, FromAgent, Notes, Outcome, PlanOptions, PlannedNode,
+    STOPPED, ToAgent, WireError,
 };
 
 /// Most bytes of facts that are believed.
@@ -71,6 +72,10 @@ pub(super) struct Host {
     busy: Vec<bool>,
     applied: bool,
     verified: bool,
+    /// What an earlier plan allows, where nothing else may be done.
+    bound: Option<Arc<HostPlan>>,
+    /// What the agent has planned, where that is to be saved.
+    kept: Option<Vec<PlannedNode>>,
 }
 
 /// What a host was asked to compare itself with.
@@ -94,6 +99,8 @@ pub(super) enum PlanEnd {
     Planned,
     /// Another run has the lock; who, in a sentence.
     Held(String),
+    /// The host is not as it was when the plan was made that it is bound to; where, line by line.
+    Stale(String),
 }
 
 /// Most past runs that a host may tell of.
@@ -153,6 +160,8 @@ impl Host {
             busy: Vec::new(),
             applied: false,
             verified: false,
+            bound: None,
+            kept: None,
         })
     }
 
@@ -169,6 +178,23 @@ impl Host {
     pub(super) fn declare(&mut self, graph: Arc<Graph>) {
         self.graph = graph;
         self.clear();
+    }
+
+    /// Takes what was planned before: nothing else is done.
+    pub(super) fn bind(&mut self, plan: Arc<HostPlan>) {
+        self.declare(Arc::clone(&plan.graph));
+        self.bound = Some(plan);
+    }
+
+    /// Keeps what is going to be planned.
+    pub(super) fn keep_plan(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// What was planned, if it was kept.
+    pub(super) fn kept_plan(&mut self) -> Option<HostPlan> {
+        let planned = self.kept.take()?;
+        Some(HostPlan { graph: Arc::clone(&self.graph), added: self.added.clone(), planned })
     }
 
     /// Forgets what was planned.
@@ -200,6 +226,18 @@ impl Host {
         self.resources.resize_with(all, || None);
         self.done.resize(all, false);
         Ok(())
+    }
+
+    /// Where a host asks for something else than the plan allows that it is bound to.
+    fn outside(&self, notes: &Notes) -> Vec<String> {
+        let ids = |nodes: &[AddedNode]| -> Vec<String> {
+            nodes.iter().map(|node| node.id.clone()).collect()
+        };
+        let planned = self.bound.as_ref().map(|plan| ids(&plan.added)).unwrap_or_default();
+        if planned != ids(&self.added) {
+            return vec![String::from("the host's records are not as they were when it was made")];
+        }
+        notes.outside.clone()
     }
 
     fn tell_notes(&self, notes: Notes, dry_run: bool, events: &Events) {
@@ -240,7 +278,11 @@ impl Host {
         let options = options.clone();
         let order = match order {
             Order::Plan => {
-                ToAgent::Plan { graph: Arc::clone(&self.graph), options: options.clone() }
+                let bound = self.bound.as_ref().map(|plan| {
+                    Arc::new(Bound { planned: plan.planned.iter().map(without_views).collect() })
+                });
+                let graph = Arc::clone(&self.graph);
+                ToAgent::Plan { graph, options: options.clone(), bound }
             }
             Order::Undo { run, force } => {
                 ToAgent::Undo { run: run.clone(), force: *force, options: options.clone() }
@@ -264,6 +306,15 @@ impl Host {
                     return Ok(PlanEnd::Held(message));
                 }
                 FromAgent::Added(nodes) => self.add(nodes)?,
+                FromAgent::PlanDone(notes) if self.bound.is_some() => {
+                    let outside = self.outside(&notes);
+                    if !outside.is_empty() {
+                        let message = format!("the plan is stale: {}", outside.join("\n"));
+                        return Ok(PlanEnd::Stale(message));
+                    }
+                    self.tell_notes(notes, !options.lock, events);
+                    break;
+                }
                 FromAgent::Planned(nodes) => {
                     for node in nodes {
                         self.planned(node)?;
@@ -355,6 +406,9 @@ impl Host {
     }
 
     fn planned(&mut self, node: PlannedNode) -> Result<(), HostError> {
+        if let Some(kept) = &mut self.kept {
+            kept.push(node.clone());
+        }
         let Some(named) = self.named(node.node) else {
             return Err(
                 self.failed(String::from("the agent names a resource that was not declared"))
@@ -574,6 +628,15 @@ impl Host {
     pub(super) async fn close(self) {
         self.link.close().await;
     }
+}
+
+/// A plan as the agent needs it: how it is shown is not its business.
+fn without_views(planned: &PlannedNode) -> PlannedNode {
+    let mut planned = planned.clone();
+    for shown in &mut planned.changes {
+        shown.view = ChangeView::default();
+    }
+    planned
 }
 
 /// A node's name and place.

@@ -9,6 +9,8 @@ mod host;
 mod link;
 mod past;
 mod run;
+mod saved;
 
 pub use past::{HostPast, past};
-pub use run::{Compile, Ended, HostRun, Purpose, Reach, Reachable, Refused, Run, converge};
+pub use run::{Compile, Ended, HostRun, Plans, Purpose, Reach, Reachable, Refused, Run, converge};
+pub use saved::{HostPlan, PlanFile, SavedError, SavedHost, SavedPlan};

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -6,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::arrival::{connect, follow};
 use super::host::{Host, HostError, Order, PlanEnd};
+use super::saved::HostPlan;
 use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Status};
@@ -46,6 +48,8 @@ pub type Compile = dyn Fn(&str, &str) -> Result<Arc<Graph>, Refused> + Send + Sy
 pub enum Purpose {
     /// To converge hosts to what this compiles for each once its facts are known.
     Converge(Arc<Compile>),
+    /// To do what was planned before, host by host, and nothing else.
+    Apply(Arc<HashMap<String, Arc<HostPlan>>>),
     /// To take a run back.
     Undo {
         /// Its name.
@@ -78,6 +82,8 @@ pub struct Run {
     pub purpose: Purpose,
     /// Nothing is changed.
     pub dry_run: bool,
+    /// Takes what was planned, by host, where that is to be saved.
+    pub plans: Option<Plans>,
     /// How to plan.
     pub plan: PlanOptions,
     /// Whether it waits for locks that other runs have, instead of ending.
@@ -85,6 +91,9 @@ pub struct Run {
     /// Whether a failed host keeps the plays after it from beginning anywhere, by play.
     pub any_errors_fatal: Vec<bool>,
 }
+
+/// What was planned, by host.
+pub type Plans = Arc<Mutex<Vec<(String, HostPlan)>>>;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +106,9 @@ pub struct Ended {
     pub changed: bool,
     /// It was stopped before its end.
     pub interrupted: bool,
-    /// Another run has the lock of a host; none was changed.
-    pub locked: bool,
+    /// Another run has the lock of a host, or a host is not as it was when it was planned; none was
+    /// changed.
+    pub declined: bool,
 }
 
 pub(super) type Events = mpsc::UnboundedSender<Event>;
@@ -121,7 +131,7 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         return ended;
     };
     let mut hosts = plan(&run, hosts, &events, &mut ended, interrupt.clone()).await;
-    if ended.locked {
+    if ended.declined {
         late.iter().for_each(tokio::task::JoinHandle::abort);
     } else if !run.dry_run {
         go.send_replace(true);
@@ -149,7 +159,11 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         }
         hosts = finish(&run, hosts, &events, &mut ended).await;
     }
-    for host in hosts {
+    for mut host in hosts {
+        if let (Some(plans), Some(plan)) = (&run.plans, host.kept_plan()) {
+            let mut plans = plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            plans.push((host.name().to_owned(), plan));
+        }
         ended.changed |= host.changed();
         let (status, summary) = host.status(run.dry_run);
         let name = host.name().to_owned();
@@ -214,9 +228,19 @@ pub(super) async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host
             let _permit = permits.acquire().await;
             let name = host.name().to_owned();
             let facts = host.facts().to_owned();
-            let Purpose::Converge(compile) = run.purpose.clone() else {
-                host.declare(Arc::default());
-                return Some(host);
+            if run.plans.is_some() {
+                host.keep_plan();
+            }
+            let compile = match &run.purpose {
+                Purpose::Converge(compile) => Arc::clone(compile),
+                Purpose::Apply(plans) => {
+                    host.bind(plans.get(host.name()).map(Arc::clone).unwrap_or_default());
+                    return Some(host);
+                }
+                Purpose::Undo { .. } => {
+                    host.declare(Arc::default());
+                    return Some(host);
+                }
             };
             let graph = tokio::task::spawn_blocking(move || compile(&name, &facts)).await;
             match graph {
@@ -241,7 +265,7 @@ pub(super) async fn plan(
     interrupt: watch::Receiver<bool>,
 ) -> Vec<Host> {
     let mut order = match &run.purpose {
-        Purpose::Converge(_) => Order::Plan,
+        Purpose::Converge(_) | Purpose::Apply(_) => Order::Plan,
         Purpose::Undo { run, force } => Order::Undo { run: run.clone(), force: *force },
     };
     let mut hosts = hosts;
@@ -255,15 +279,15 @@ pub(super) async fn plan(
             return planned;
         }
         // None of them is changed, so that two runs over the same hosts never wait for each other.
-        if !run.wait || *interrupt.borrow() {
-            ended.locked = true;
+        let stale = held.iter().any(|(.., refusal)| matches!(refusal, Refusal::Stale(_)));
+        if !run.wait || stale || *interrupt.borrow() {
+            ended.declined = true;
             refuse(planned, held, events).await;
             return Vec::new();
         }
-        let warnings = held.iter().map(|(host, message)| (host.name().to_owned(), message.clone()));
-        for (host, message) in warnings {
-            let message = format!("{message}; waiting");
-            let _ = events.send(Event::Warning { host: Some(host), message });
+        for (host, refusal) in &held {
+            let message = format!("{}; waiting", refusal.message());
+            let _ = events.send(Event::Warning { host: Some(host.name().to_owned()), message });
         }
         hosts = planned;
         for host in &mut hosts {
@@ -284,16 +308,36 @@ pub(super) async fn plan(
     }
 }
 
+/// Why a host may not be changed by this run.
+enum Refusal {
+    /// Another one is changing it.
+    Locked(String),
+    /// It is not as it was when the plan was made.
+    Stale(String),
+}
+
+impl Refusal {
+    fn message(&self) -> &str {
+        match self {
+            Self::Locked(message) | Self::Stale(message) => message,
+        }
+    }
+}
+
 /// Says of all hosts that none was changed, because others are being changed by another run.
-async fn refuse(planned: Vec<Host>, held: Vec<(Host, String)>, events: &Events) {
+async fn refuse(planned: Vec<Host>, held: Vec<(Host, Refusal)>, events: &Events) {
     let mut ends: Vec<(Host, Status, String)> = planned
         .into_iter()
         .map(|host| {
-            let message = String::from("nothing was changed: another host is locked");
+            let message = String::from("nothing was changed: another host refused");
             (host, Status::Skipped, message)
         })
         .collect();
-    ends.extend(held.into_iter().map(|(host, message)| (host, Status::Failed, message)));
+    let refused = held.into_iter().map(|(host, refusal)| {
+        let message = refusal.message().to_owned();
+        (host, Status::Failed, message)
+    });
+    ends.extend(refused);
     for (mut host, status, message) in ends {
         let summary = host.leave_rest("the run did not begin", events);
         let name = host.name().to_owned();
@@ -318,7 +362,7 @@ async fn plan_all(
     events: &Events,
     ended: &mut Ended,
     interrupt: watch::Receiver<bool>,
-) -> (Vec<Host>, Vec<(Host, String)>) {
+) -> (Vec<Host>, Vec<(Host, Refusal)>) {
     let planned = for_each(run.reachable.forks, hosts, |mut host| {
         let (run, events, mut interrupt) = (Arc::clone(run), events.clone(), interrupt.clone());
         let order = order.clone();
@@ -328,8 +372,14 @@ async fn plan_all(
                 result = host.plan(&order, &run.plan, &events) => result,
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
-            if let Ok(PlanEnd::Held(message)) = result {
-                return (name, Ok((host, Some(message))));
+            match result {
+                Ok(PlanEnd::Held(message)) => {
+                    return (name, Ok((host, Some(Refusal::Locked(message)))));
+                }
+                Ok(PlanEnd::Stale(message)) => {
+                    return (name, Ok((host, Some(Refusal::Stale(message)))));
+                }
+                _ => {}
             }
             // Where locks are waited for, it may all be planned once more.
             if !run.wait || result.is_err() {

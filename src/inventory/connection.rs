@@ -53,6 +53,15 @@ pub enum ConnectionKind {
 }
 
 impl ConnectionKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Local => "local",
+            Self::Sandbox => "sandbox",
+        }
+    }
+
     /// The means of that name; Ansible's names of plugins that do the same are understood.
     pub fn named(name: &str) -> Option<Self> {
         match name.strip_prefix("ansible.builtin.").unwrap_or(name) {

@@ -176,6 +176,10 @@ impl Kind for Command {
         self.run().map(drop)
     }
 
+    fn private_part(&self) -> Option<&'static str> {
+        self.stdin.as_ref().map(|_| "the `stdin` of a command")
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let run = self.run()?;
         if self.is_done(planning)? {

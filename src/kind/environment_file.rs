@@ -57,6 +57,10 @@ impl Kind for EnvironmentFile {
         written(&self.variables).map(drop)
     }
 
+    fn private_part(&self) -> Option<&'static str> {
+        (!self.variables.is_empty()).then_some("the variables of an environment_file")
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let text = written(&self.variables)?;
         let content = planning.keep(text.into_bytes());

@@ -58,6 +58,11 @@ pub trait Kind {
         None
     }
 
+    /// What of its arguments may be a secret, if any of them is given.
+    fn private_part(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What its changes may touch beyond what they say; only commands and packages have any.
     fn opaque(&self) -> Option<Opaque> {
         None

@@ -135,6 +135,10 @@ impl Kind for Package {
         self.check()
     }
 
+    fn private_part(&self) -> Option<&'static str> {
+        (!self.debconf.is_empty()).then_some("answers for debconf")
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         match plan_transaction(&[self], std::slice::from_mut(planning)) {
             Ok(()) => Ok(()),

@@ -134,6 +134,10 @@ impl Kind for User {
         self.check()
     }
 
+    fn private_part(&self) -> Option<&'static str> {
+        self.password_hash.as_ref().map(|_| "a password's hash")
+    }
+
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         self.check()?;
         let current = planning.user(&self.name)?;

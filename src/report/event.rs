@@ -176,7 +176,7 @@ impl Resource {
 }
 
 /// One difference, as programs read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct ChangeView {
     /// `content`, `metadata`, `account`, `packages`, `unit`, `database` or `act`.
     pub action: String,

@@ -15,6 +15,7 @@
 //! - [`Session::exec`] starts a command and gives its streams, a [`Process`].
 //! - [`bootstrap::over_ssh`] and [`bootstrap::local`] start the agent, uploading it where it is missing, and give an
 //!   [`AgentStream`] that is positioned at the agent's first frame.
+//! - [`sign`] and [`verify`] make and check signatures with SSH keys.
 
 mod authentication;
 pub mod bootstrap;
@@ -31,6 +32,7 @@ mod password;
 mod process;
 mod quote;
 mod session;
+mod signature;
 mod stderr;
 
 pub use bootstrap::{AgentProgram, AgentStream, Privilege};
@@ -46,4 +48,5 @@ pub use password::Password;
 pub use process::{Control, Exit, Process, Reader, Writer};
 pub use quote::{for_any_shell, for_sh};
 pub use session::Session;
+pub use signature::{SignatureError, sign, verify};
 pub use stderr::Stderr;

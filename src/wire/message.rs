@@ -29,6 +29,8 @@ pub enum ToAgent {
         graph: Arc<Graph>,
         /// How.
         options: PlanOptions,
+        /// What an earlier plan of this host allows, where nothing else may be done.
+        bound: Option<Arc<Bound>>,
     },
     /// Compare the host with what was before a run.
     Undo {
@@ -160,6 +162,15 @@ pub struct Notes {
     pub running: Option<RunInfo>,
     /// What an undo cannot bring back, one sentence each.
     pub cannot: Vec<String>,
+    /// Where the host asks for something else than the plan allows that it was bound to.
+    pub outside: Vec<String>,
+}
+
+/// A plan that was made before: what it allows, and nothing else, may be done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Bound {
+    /// What was planned of each node.
+    pub planned: Vec<PlannedNode>,
 }
 
 /// A run that died.
@@ -213,6 +224,8 @@ pub struct PlannedNode {
     pub assuming: Vec<NodeIndex>,
     /// Whether an earlier run owed it.
     pub owed: bool,
+    /// Whether it failed, which is ignored.
+    pub ignored: bool,
     /// The differences.
     pub changes: Vec<ShownChange>,
     /// In milliseconds.

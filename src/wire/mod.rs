@@ -9,7 +9,7 @@ mod message;
 
 pub use frame::{FRAME_LIMIT, WireError, decode, encode, read_frame, write_frame};
 pub use message::{
-    AddedNode, CutOff, Differing, Facts, FromAgent, HEARTBEAT, Hello, MAGIC, Notes, Outcome,
+    AddedNode, Bound, CutOff, Differing, Facts, FromAgent, HEARTBEAT, Hello, MAGIC, Notes, Outcome,
     PlanOptions, PlannedNode, SILENCE, STOPPED, ShownChange, ToAgent,
 };
 

@@ -1,0 +1,267 @@
+//! Plans that outlive the run that made them: all that it takes to do exactly what was shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Change, Content};
+use crate::graph::{Graph, Node, Work};
+use crate::lang::ContentStore;
+use crate::report::{RunInfo, Verdict};
+use crate::wire::{self, AddedNode, PlannedNode};
+use crate::world::ContentId;
+
+/// The version of a saved plan's form.
+const VERSION: u32 = 1;
+/// The first word of a saved plan's first line.
+const MARK: &str = "converge-plan";
+
+/// A plan of several hosts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedPlan {
+    /// The build that made it.
+    pub build: String,
+    /// The dry run that it was made in.
+    pub run: RunInfo,
+    /// The inventories as they were named.
+    pub inventory: Vec<String>,
+    /// The state file as it was named.
+    pub state_file: String,
+    /// By play: whether a failed host keeps later ones from beginning.
+    pub any_errors_fatal: Vec<bool>,
+    /// In inventory order.
+    pub hosts: Vec<SavedHost>,
+    /// Contents that the hosts may need, by digest, in Base64.
+    pub contents: BTreeMap<String, String>,
+}
+
+/// A plan of one host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedHost {
+    /// Its name in the inventory.
+    pub name: String,
+    /// By what means it is reached: `ssh`, `local` or `sandbox`.
+    pub connection: String,
+    /// Who logs in, if that is said.
+    pub user: Option<String>,
+    /// Whether the agent runs as root.
+    pub becomes: bool,
+    /// The plan.
+    pub plan: HostPlan,
+}
+
+/// What is declared for a host, and what was planned.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostPlan {
+    /// What is declared for it.
+    pub graph: Arc<Graph>,
+    /// What its records have added to that.
+    pub added: Vec<AddedNode>,
+    /// What was planned.
+    pub planned: Vec<PlannedNode>,
+}
+
+/// A saved plan is not to be relied upon.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// It is something else, or was changed since it was saved.
+    #[error("{0}")]
+    Tampered(String),
+    /// It was made by another build, whose plans this one may read otherwise.
+    #[error("it was made by another build of converge; plan again")]
+    OtherBuild,
+    /// It would hold what not everybody may read.
+    #[error("{0}")]
+    Private(String),
+}
+
+/// A saved plan's file, taken apart: its body is not looked at before its signature is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanFile {
+    /// The plan as JSON.
+    pub body: Vec<u8>,
+    /// The signature over the body, armoured as `ssh-keygen -Y sign` makes it.
+    pub signature: Option<String>,
+}
+
+/// What stands in the first line of the file, after [`MARK`].
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    /// BLAKE3 of the body: tells corruption, and nothing about who made it.
+    digest: String,
+    signature: Option<String>,
+}
+
+impl PlanFile {
+    /// The file's bytes: a line that says what it is, and the body.
+    pub fn encode(&self) -> Vec<u8> {
+        let head = Head {
+            version: VERSION,
+            digest: blake3::hash(&self.body).to_string(),
+            signature: self.signature.clone(),
+        };
+        // A struct of strings is always JSON.
+        let head = serde_json::to_string(&head).unwrap_or_default();
+        let mut bytes = format!("{MARK} {head}\n").into_bytes();
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// Takes a file apart, and sees that it came whole.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SavedError> {
+        let tampered = |what: &str| SavedError::Tampered(what.to_owned());
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let head: Head = std::str::from_utf8(&bytes[..end])
+            .ok()
+            .and_then(|line| line.strip_prefix(MARK))
+            .and_then(|line| serde_json::from_str(line).ok())
+            .ok_or_else(|| tampered("it is not a plan that `converge plan --out` saved"))?;
+        if head.version != VERSION {
+            return Err(SavedError::OtherBuild);
+        }
+        let body = bytes.get(end + 1..).unwrap_or_default().to_vec();
+        if blake3::hash(&body).to_string() != head.digest {
+            return Err(tampered("it was changed or cut off since it was saved"));
+        }
+        Ok(Self { body, signature: head.signature })
+    }
+}
+
+impl SavedPlan {
+    /// A plan from a file's body; only those of this build are understood.
+    pub fn parse(body: &[u8]) -> Result<Self, SavedError> {
+        /// What every build's plans have.
+        #[derive(Deserialize)]
+        struct Build {
+            build: String,
+        }
+        let wrong =
+            |error: serde_json::Error| SavedError::Tampered(format!("it is not a plan: {error}"));
+        let Build { build } = serde_json::from_slice(body).map_err(wrong)?;
+        if build != wire::BUILD {
+            return Err(SavedError::OtherBuild);
+        }
+        serde_json::from_slice(body).map_err(wrong)
+    }
+
+    /// As a file's body.
+    pub fn to_body(&self) -> Result<Vec<u8>, SavedError> {
+        serde_json::to_vec(self).map_err(|error| SavedError::Tampered(error.to_string()))
+    }
+
+    /// Takes in the contents that its changes need; an error names what not everybody may read.
+    pub fn take_contents(&mut self, store: &ContentStore) -> Result<(), SavedError> {
+        for host in &self.hosts {
+            for node in &host.plan.graph.nodes {
+                if let Some(what) = private_part(node) {
+                    return Err(private(&host.name, node.id.as_str(), what));
+                }
+            }
+            for planned in &host.plan.planned {
+                let pending = matches!(planned.verdict, Verdict::Change | Verdict::Depends);
+                let hidden =
+                    planned.changes.iter().any(|shown| shown.view.diff.contains("(hidden)"));
+                let node = host.plan.graph.nodes.get(planned.node as usize);
+                if pending && hidden {
+                    let id = node.map_or("a resource", |node| node.id.as_str());
+                    return Err(private(&host.name, id, "contents that not everybody may read"));
+                }
+                let declared = node.filter(|_| pending).map(named_contents).unwrap_or_default();
+                let changed = planned.changes.iter().filter_map(|shown| match &shown.change {
+                    Change::Content { after: Content::File(id), .. } => Some(*id),
+                    _ => None,
+                });
+                for id in changed.chain(declared) {
+                    // What the host makes by itself (an edited file) is made there again.
+                    if let Some(Ok(mut reader)) = store.open(&id) {
+                        let mut bytes = Vec::new();
+                        let read = std::io::Read::read_to_end(&mut reader, &mut bytes);
+                        if read.is_ok() && ContentId::of(&bytes) == id {
+                            self.contents.insert(id.digest.to_string(), BASE64.encode(&bytes));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Its contents, for the hosts to ask for.
+    pub fn contents(&self) -> Result<ContentStore, SavedError> {
+        let store = ContentStore::default();
+        for (digest, text) in &self.contents {
+            let bytes = BASE64.decode(text.as_bytes()).unwrap_or_default();
+            let id = store.text(bytes);
+            if id.digest.to_string() != *digest {
+                return Err(SavedError::Tampered(String::from("a content in it was changed")));
+            }
+        }
+        Ok(store)
+    }
+}
+
+fn private(host: &str, id: &str, what: &str) -> SavedError {
+    SavedError::Private(format!("it would hold {what} ({id} on {host}), and is not encrypted"))
+}
+
+/// What of a node may be secret.
+fn private_part(node: &Node) -> Option<&'static str> {
+    if !node.environment.is_empty() {
+        return Some("an `environment`");
+    }
+    if node.sensitive == Some(true) {
+        return Some("what is `sensitive`");
+    }
+    match &node.work {
+        Work::Resource(declared) => declared.kind().private_part(),
+        _ => None,
+    }
+}
+
+/// The contents that a declaration names.
+fn named_contents(node: &Node) -> Vec<ContentId> {
+    fn look(value: &serde_json::Value, found: &mut Vec<ContentId>) {
+        match value {
+            serde_json::Value::Object(entries) => {
+                if entries.len() == 2
+                    && let Ok(id) = serde_json::from_value::<ContentId>(value.clone())
+                {
+                    found.push(id);
+                }
+                entries.values().for_each(|value| look(value, found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| look(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Work::Resource(declared) = &node.work
+        && let Ok(value) = serde_json::to_value(declared)
+    {
+        look(&value, &mut found);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_changed_or_cut_off_is_seen() {
+        let file = PlanFile { body: b"{\"build\": \"x\"}".to_vec(), signature: None };
+        let bytes = file.encode();
+        assert_eq!(PlanFile::decode(&bytes).unwrap(), file);
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() = b' ';
+        for wrong in [&changed[..], &bytes[..bytes.len() - 1], b"", b"{}", &bytes[..20]] {
+            let error = PlanFile::decode(wrong).unwrap_err();
+            assert!(matches!(error, SavedError::Tampered(_)), "{error}");
+        }
+        let error = SavedPlan::parse(&file.body).unwrap_err();
+        assert!(matches!(error, SavedError::OtherBuild), "{error}");
+    }
+}
