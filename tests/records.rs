@@ -14,6 +14,8 @@ mod owed;
 mod prune;
 #[path = "records/saved.rs"]
 mod saved;
+#[path = "records/status.rs"]
+mod status;
 #[path = "records/undo.rs"]
 mod undo;
 #[path = "records/verified.rs"]

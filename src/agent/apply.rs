@@ -617,14 +617,20 @@ impl Applier<'_> {
             .flat_map(|carried| &carried.outcomes)
             .map(|(index, outcome)| (*index, outcome));
         let moved = steps.iter().flat_map(|carried| &carried.moved).cloned().collect();
-        if self.recorder.end(outcomes, at, moved).is_err() {
+        let lost = self.recorder.end(outcomes, at, moved).err().map(|error| {
             // What was done is done; without a journal nothing more may begin.
-            walk.failed = true;
             self.stop.store(true, Ordering::Relaxed);
-        }
+            format!("it was done, but the run's journal cannot be written: {error}")
+        });
         for Carried { step, outcomes, ms, .. } in steps {
             walk.done.insert(step);
             for (node, outcome) in outcomes {
+                let outcome = match (&lost, outcome) {
+                    (Some(message), Outcome::Changed(_)) => {
+                        Outcome::Failed { message: message.clone(), ignored: false }
+                    }
+                    (_, outcome) => outcome,
+                };
                 let failed = matches!(outcome, Outcome::Failed { .. });
                 let counts = matches!(outcome, Outcome::Failed { ignored: false, .. });
                 let changed = matches!(outcome, Outcome::Changed(_));

@@ -35,8 +35,8 @@ use act::Actuator;
 use apply::Applier;
 use contents::{Piece, Store};
 use journal::{
-    Holder, Journal, Lock, NotLocked, Objects, PastJournal, Purpose, Records, StateFolder, boot_id,
-    by_debtor, past_runs, try_lock_account,
+    Journal, Lock, NotLocked, Objects, Purpose, Records, RunEnd, StateFolder, boot_id, by_debtor,
+    past_runs, try_lock_account,
 };
 use output::Output;
 use plan::Planner;
@@ -45,7 +45,7 @@ use steps::Steps;
 
 use crate::graph::{Graph, Node, Work};
 use crate::kind::{Actor, Declared, Restore};
-use crate::report::RunInfo;
+use crate::report::{Drift, HostStatus, RunInfo};
 use crate::resource::ResourceId;
 use crate::wire::{
     self, AddedNode, Bound, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent,
@@ -219,6 +219,7 @@ impl Session<'_> {
             }
             Ok(ToAgent::Undo { run, force, options }) => (Subject::Before { run, force }, options),
             Ok(ToAgent::Past { run }) => return self.tell_past(run.as_deref()),
+            Ok(ToAgent::Status { run }) => return self.tell_status(&run, &login),
             _ => return Ok(()),
         };
         while let Round::Again = self.round(orders, &login, &subject, &options)? {
@@ -227,40 +228,64 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes the host's lock and those of the accounts that are acted for, all or none; says who
-    /// has one otherwise.
-    fn lock(&self, graph: &Graph, run: &RunInfo) -> Result<Option<Vec<Lock>>, AgentError> {
-        let failed = |what: &str, error: &io::Error| {
-            AgentError::Record(format!("{}: {what}: {error}", self.state.path().display()))
-        };
-        let held = |holder: Option<Box<Holder>>, account: Option<String>| {
-            let holder = holder.map(|holder| holder.run);
-            self.output.send(&FromAgent::Held { holder, account })
-        };
-        let mut locks = Vec::new();
+    /// Takes the host's lock, or says who has it.
+    fn lock(&self, run: &RunInfo) -> Result<Option<Lock>, AgentError> {
         match self.state.try_lock(run) {
-            Ok(lock) => locks.push(lock),
-            Err(NotLocked::Held(holder)) => return Ok(held(holder, None).map(|()| None)?),
+            Ok(lock) => Ok(Some(lock)),
+            Err(NotLocked::Held(holder))
+                if holder.as_ref().is_some_and(|it| it.run.id == run.id) =>
+            {
+                let message = "this run is changing the host under another name of the inventory";
+                Err(AgentError::Record(message.to_owned()))
+            }
+            Err(NotLocked::Held(holder)) => {
+                let holder = holder.map(|holder| holder.run);
+                self.output.send(&FromAgent::Held { holder, account: None })?;
+                Ok(None)
+            }
             Err(NotLocked::Failed(error)) => {
-                return Err(failed("its lock cannot be taken", &error));
+                let place = self.state.path().display();
+                Err(AgentError::Record(format!(
+                    "{place}: converge keeps its records there, and cannot: {error}"
+                )))
             }
         }
-        let own = rustix::process::geteuid().as_raw();
-        let accounts: BTreeSet<&String> =
-            graph.nodes.iter().filter_map(|node| node.become_user.as_ref()).collect();
+    }
+
+    /// Takes the locks of the accounts that a root agent acts for, all or none; says who has one
+    /// otherwise.
+    fn lock_accounts(
+        &self,
+        graph: &Graph,
+        login: &Identity,
+        run: &RunInfo,
+    ) -> Result<Option<Vec<Lock>>, AgentError> {
+        let mut locks = Vec::new();
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Some(locks));
+        }
+        let accounts: BTreeSet<&String> = graph
+            .nodes
+            .iter()
+            .map(|node| node.become_user.as_ref().unwrap_or(&login.name))
+            .collect();
         for name in accounts {
             // One that is yet to come has run nothing.
             let Ok(account) = self.host.identity(name) else { continue };
-            if account.uid == own || own != 0 {
+            if account.uid == 0 {
                 continue;
             }
             match try_lock_account(&account, run) {
                 Ok(lock) => locks.extend(lock),
                 Err(NotLocked::Held(holder)) => {
-                    return Ok(held(holder, Some(name.clone())).map(|()| None)?);
+                    let holder = holder.map(|holder| holder.run);
+                    let account = Some(name.clone());
+                    self.output.send(&FromAgent::Held { holder, account })?;
+                    return Ok(None);
                 }
                 Err(NotLocked::Failed(error)) => {
-                    return Err(failed(&format!("the lock of {name} cannot be taken"), &error));
+                    let message = format!("the lock of {name} cannot be taken: {error}");
+                    return Err(AgentError::Record(message));
                 }
             }
         }
@@ -281,22 +306,28 @@ impl Session<'_> {
         };
         let mut locks = Vec::new();
         if options.lock {
-            match self.lock(declared, &options.run)? {
-                Some(taken) => locks = taken,
+            match self.lock(&options.run)? {
+                Some(lock) => locks.push(lock),
                 None => return Ok(await_again(orders)),
             }
         }
-        let records = Records::read(&self.state);
+        let mut records = Records::read(&self.state);
+        if options.lock {
+            records.refresh(&self.state, &options.run, declared).map_err(|error| {
+                AgentError::Record(format!("{}: {error}", self.state.path().display()))
+            })?;
+        }
         let mut graph = declared.clone();
         let mut run = options.run.clone();
-        let (added, purpose, scope) = match subject {
+        let (added, purpose) = match subject {
             Subject::Declared { .. } => {
-                let scope = records.scope(&run);
-                let stale = match records.unreadable {
-                    None => taking_back::prune(&graph, &scope),
-                    Some(_) => Vec::new(),
+                let stale = match (&records.unreadable, records.scope(&run)) {
+                    (None, Some(scope)) => taking_back::prune(&graph, scope, &|name| {
+                        self.host.identity(name).ok().map(|identity| identity.home)
+                    }),
+                    _ => Vec::new(),
                 };
-                (stale, Purpose::Converge, scope)
+                (stale, Purpose::Converge)
             }
             Subject::Before { run: before, force } => {
                 let (added, info) = self.what_undoes(before, *force)?;
@@ -304,7 +335,7 @@ impl Session<'_> {
                 if let Some(info) = info {
                     run = RunInfo { id: run.id, who: run.who, begun: run.begun, ..info };
                 }
-                (added, Purpose::Undo(before.clone()), records.scope(&run))
+                (added, Purpose::Undo(before.clone()))
             }
         };
         if !added.is_empty() {
@@ -316,9 +347,18 @@ impl Session<'_> {
             self.output.send(&FromAgent::Added(told.collect()))?;
             Arc::make_mut(&mut graph).nodes.extend(added);
         }
+        if options.lock {
+            match self.lock_accounts(&graph, login, &options.run)? {
+                Some(taken) => locks.extend(taken),
+                None => {
+                    drop(locks);
+                    return Ok(await_again(orders));
+                }
+            }
+        }
         let running = if options.lock { None } else { self.state.holder() };
         let notes = Notes {
-            cut_off: records.cut_off.iter().filter(|_| running.is_none()).map(cut_off).collect(),
+            cut_off: cut_off(&records, running.is_some()),
             unreadable: records.unreadable.clone(),
             running: running.map(|holder| holder.run),
             cannot: graph.nodes.iter().filter_map(cannot).collect(),
@@ -339,7 +379,7 @@ impl Session<'_> {
             actors: &actors,
             diff: options.diff,
             untrusted: options.untrusted,
-            owed: by_debtor(&scope.owed),
+            owed: by_debtor(&records.owed(&run)),
             boot: boot_id(),
         };
         let mut plan = planner.plan_all(|nodes| self.output.send(&FromAgent::Planned(nodes)))?;
@@ -385,14 +425,14 @@ impl Session<'_> {
                     let failed = applier.apply_play(play, &mut ended)?;
                     self.output.send(&FromAgent::PlayDone { failed })?;
                 }
-                ToAgent::Finish => {
+                ToAgent::Finish { complete } => {
                     let differs = planner.verify(&ended);
+                    let end = match complete && differs.is_empty() {
+                        true => RunEnd::Verified,
+                        false => RunEnd::Incomplete,
+                    };
                     if let Some(journal) = journal.take() {
-                        let mut journal = opened(journal);
-                        if !differs.is_empty() {
-                            journal.fail();
-                        }
-                        journal.finish(differs.is_empty()).map_err(|error| {
+                        opened(journal).finish(end).map_err(|error| {
                             AgentError::Record(format!("the run's journal: {error}"))
                         })?;
                     }
@@ -407,10 +447,8 @@ impl Session<'_> {
             }
         }
         if let Some(journal) = journal.take() {
-            // The controller has ended the run, or is gone: what was not come to is not done.
-            let mut journal = opened(journal);
-            journal.fail();
-            let _ = journal.finish(false);
+            // Where something failed the controller has ended the run; else it is gone.
+            let _ = opened(journal).finish(RunEnd::CutOff);
         }
         drop(locks);
         Ok(round)
@@ -437,6 +475,45 @@ impl Session<'_> {
             self.store.also_from(objects);
         }
         Ok((nodes, Some(journal.header.run.clone())))
+    }
+
+    fn tell_status(&self, run: &RunInfo, login: &Identity) -> Result<(), AgentError> {
+        let records = Records::read(&self.state);
+        let scope = records.scope(run);
+        let mut status = HostStatus {
+            last: scope.and_then(|scope| scope.last_run.clone()),
+            running: self.state.holder().map(|holder| holder.run),
+            owed: scope
+                .map(|scope| scope.owed.iter().map(|debt| debt.to.to_string()).collect())
+                .unwrap_or_default(),
+            unreadable: records.unreadable.clone(),
+            drift: Vec::new(),
+        };
+        let (nodes, runs) = scope.map(taking_back::drift).unwrap_or_default();
+        let graph = Graph { plays: Vec::new(), nodes };
+        let actors = self.actors(&graph, login)?;
+        let planner = Planner {
+            host: self.host,
+            graph: &graph,
+            steps: &Steps::of(&graph),
+            store: self.store,
+            actors: &actors,
+            diff: false,
+            untrusted: true,
+            owed: HashMap::new(),
+            boot: String::new(),
+        };
+        for differing in planner.differing() {
+            let index = differing.node as usize;
+            let Some((node, run)) = graph.nodes.get(index).zip(runs.get(index)) else { continue };
+            status.drift.push(Drift {
+                id: node.id.to_string(),
+                at: node.at.clone(),
+                run: run.clone(),
+                changes: differing.changes,
+            });
+        }
+        Ok(self.output.send(&FromAgent::Status(status))?)
     }
 
     fn tell_past(&self, run: Option<&str>) -> Result<(), AgentError> {
@@ -511,8 +588,14 @@ fn cannot(node: &Node) -> Option<String> {
     }
 }
 
-fn cut_off(journal: &PastJournal) -> CutOff {
-    CutOff { run: journal.header.run.clone(), in_hand: journal.in_hand() }
+/// Runs that died; one that has not ended may be the one that is going on.
+fn cut_off(records: &Records, running: bool) -> Vec<CutOff> {
+    let dead = records.cut_off.iter().filter(|_| !running);
+    let dead =
+        dead.map(|journal| CutOff { run: journal.header.run.clone(), in_hand: journal.in_hand() });
+    let interrupted = records.interrupted().iter();
+    let interrupted = interrupted.map(|run| CutOff { run: run.clone(), in_hand: Vec::new() });
+    dead.chain(interrupted).collect()
 }
 
 /// The services that react in a graph, as they are declared.

@@ -6,7 +6,7 @@ use super::journal::{Begin, End, How, Journal, Owes, without_secrets};
 use super::plan::{Planner, is_change};
 use super::show::Bounds;
 use crate::change::{Account, Change, Content, PackageMove};
-use crate::graph::{Graph, NodeIndex, Work};
+use crate::graph::{Graph, NOT_SELECTED, NodeIndex, Work};
 use crate::kind::Restore;
 use crate::report::{ChangeView, PastOutcome};
 use crate::wire::Outcome;
@@ -62,7 +62,13 @@ impl<'a> Recorder<'a> {
                 play: play.map(|play| play.name.clone()).unwrap_or_default(),
                 at: node.at.clone(),
                 become_user: node.become_user.clone(),
-                changes: changes.iter().map(without_secrets).collect(),
+                environment_file: node.environment_file.clone(),
+                timeout: node.timeout,
+                sensitive: node.sensitive,
+                changes: changes
+                    .iter()
+                    .map(|change| without_secrets(change, node.sensitive))
+                    .collect(),
                 owes: self.owes.get(index).cloned().unwrap_or_default(),
                 stood,
                 groups: self.groups_of_removed(changes),
@@ -202,12 +208,14 @@ fn owes(planner: &Planner<'_>) -> HashMap<NodeIndex, Vec<Owes>> {
                 add(restart, How::Restart);
                 add(&planner.unit_files_of(*service), How::Restart);
             }
-            Work::Resource(_) => {
+            // What tags have left out is owed until they do not.
+            Work::Skipped(reason) if reason != NOT_SELECTED => {}
+            Work::Resource(_) | Work::Skipped(_) => {
                 if let Some(watched) = &node.onchanges {
                     add(watched, How::Act);
                 }
             }
-            Work::Restore(_) | Work::Skipped(_) => {}
+            Work::Restore(_) => {}
         }
     }
     owes

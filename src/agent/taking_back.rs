@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::journal::{Created, How, Objects, PastJournal, Scope};
-use crate::change::{Change, Content, PackageMove, inverse};
+use super::journal::{How, Objects, Owes, PastJournal, Scope, Thing};
+use crate::change::{Act, Change, Content, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{Claim, Declared, Footprint, Restore, Since};
 use crate::lang::Prune;
@@ -39,90 +39,259 @@ fn node(index: usize, id: ResourceId, at: String, play: u32, work: Work) -> Node
     }
 }
 
+/// The home of a user of the host, if there is one of that name.
+pub(super) type HomeOf<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// What earlier runs of a scope created and is no longer declared, what came last first. It goes
-/// after all else, where its play says `prune: true`, and is only shown elsewhere.
-pub(super) fn prune(graph: &Graph, scope: &Scope) -> Vec<Node> {
-    if scope.created.is_empty() || graph.plays.is_empty() {
+/// after all else, where its play says `prune: true`, and is only shown elsewhere; then services
+/// react that reacted to it.
+pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<Node> {
+    if graph.plays.is_empty() || !scope.things.values().any(|thing| thing.created) {
         return Vec::new();
     }
-    let ids: HashSet<&ResourceId> = graph.nodes.iter().map(|node| &node.id).collect();
-    let declared = Declarations::of(graph);
-    let stale = scope.created.iter().filter(|(target, created)| {
-        !ids.contains(&created.id)
-            && created.prune != Some(Prune::Keep)
-            && !declared.have(target, &created.change)
+    let declared = Declarations::of(graph, home_of);
+    let stale = scope.things.iter().filter(|(target, thing)| {
+        thing.created && thing.prune != Some(Prune::Keep) && !declared.have(target, thing)
     });
-    let mut stale: Vec<&Created> = stale.map(|(_, created)| created).collect();
-    stale.sort_by_key(|created| std::cmp::Reverse(created.order));
+    let mut stale: Vec<&Thing> = stale.map(|(_, thing)| thing).collect();
+    stale.sort_by_key(|thing| std::cmp::Reverse(thing.order));
     let last_play = u32::try_from(graph.plays.len() - 1).unwrap_or(0);
     let mut nodes: Vec<Node> = Vec::new();
-    let mut places: HashMap<&ResourceId, usize> = HashMap::new();
-    for created in stale {
-        let back = inverse(std::slice::from_ref(&created.change), &[], &[]);
-        let position = *places.entry(&created.id).or_insert(nodes.len());
-        if let Some(Node { work: Work::Restore(restore), .. }) = nodes.get_mut(position) {
-            restore.changes.extend(back.changes);
+    let mut owed = Vec::new();
+    for thing in stale {
+        let back = inverse(std::slice::from_ref(&thing.change), &[], &[]);
+        let wanted = is_wanted(graph, thing);
+        let mut changes = back.changes;
+        if is_unit_file(&thing.change) {
+            changes.push(Change::Act(Act::ReloadManager { user: None }));
+        }
+        // A tree's things go together, unless something else came between.
+        if let Some(Node { id, work: Work::Restore(restore), .. }) = nodes.last_mut()
+            && *id == thing.id
+            && restore.only_shown != wanted
+        {
+            restore.changes.extend(changes);
             restore.cannot.extend(back.cannot);
             continue;
         }
-        let own = graph.plays.iter().find(|play| play.name == created.play);
-        let wanted = own.map_or_else(|| graph.plays.iter().any(|play| play.prune), |own| own.prune);
-        let since =
-            if created.prune == Some(Prune::Force) { Since::Overwrite } else { Since::Keep };
-        let restore =
-            Restore { changes: back.changes, cannot: back.cannot, since, only_shown: !wanted };
+        let since = if thing.prune == Some(Prune::Force) { Since::Overwrite } else { Since::Keep };
+        let work =
+            Work::Restore(Restore { changes, cannot: back.cannot, since, only_shown: !wanted });
         let index = graph.nodes.len() + nodes.len();
-        let work = Work::Restore(restore);
-        let mut made = node(index, created.id.clone(), created.at.clone(), last_play, work);
-        made.become_user.clone_from(&created.become_user);
+        let mut made = node(index, thing.id.clone(), thing.at.clone(), last_play, work);
+        // Who made it may be gone.
+        made.become_user = thing.become_user.clone().filter(|name| home_of(name).is_some());
+        made.sensitive = thing.sensitive;
         made.after = match nodes.len() {
-            0 => (0..u32::try_from(graph.nodes.len()).unwrap_or(u32::MAX)).collect(),
-            _ => vec![u32::try_from(index - 1).unwrap_or(u32::MAX)],
+            0 => (0..number(graph.nodes.len())).collect(),
+            _ => vec![number(index - 1)],
         };
+        if wanted {
+            owed.extend(thing.owes.iter().map(|owes| (number(index), owes)));
+        }
+        nodes.push(made);
+    }
+    let mut reactions = Reactions::default();
+    for (index, owes) in owed {
+        reactions.add(index, owes);
+    }
+    let last = number(graph.nodes.len() + nodes.len()).saturating_sub(1);
+    for own in &graph.nodes {
+        let Some((reload, restart)) = reactions.take(&own.id) else { continue };
+        let Work::Reaction { service, declared, .. } = &own.work else { continue };
+        let work =
+            Work::Reaction { service: *service, declared: declared.clone(), reload, restart };
+        let index = graph.nodes.len() + nodes.len();
+        let mut made = node(index, own.id.clone(), own.at.clone(), last_play, work);
+        made.become_user.clone_from(&own.become_user);
+        made.after = vec![last];
         nodes.push(made);
     }
     nodes
 }
 
-/// What the states of a graph are about, whatever they are called.
-struct Declarations {
-    paths: HashSet<RemotePath>,
-    subtrees: Vec<RemotePath>,
-    others: HashSet<String>,
+fn number(index: usize) -> NodeIndex {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-impl Declarations {
-    fn of(graph: &Graph) -> Self {
-        let mut found =
-            Self { paths: HashSet::new(), subtrees: Vec::new(), others: HashSet::new() };
+/// Whether the play of a thing says that it is to go. Plays may share a name, and a play that is
+/// gone has no say: then all of them have to say so.
+fn is_wanted(graph: &Graph, thing: &Thing) -> bool {
+    let own: Vec<_> = graph.plays.iter().filter(|play| play.name == thing.play).collect();
+    match own.as_slice() {
+        [] => graph.plays.iter().all(|play| play.prune),
+        own => own.iter().all(|play| play.prune),
+    }
+}
+
+fn is_unit_file(change: &Change) -> bool {
+    let folder = RemotePath::from("/etc/systemd/system");
+    matches!(change, Change::Content { path, .. } if path.is_within(&folder))
+}
+
+/// Which nodes services have to react to: for a reload, and for a restart.
+#[derive(Default)]
+struct Reactions(HashMap<ResourceId, (Vec<NodeIndex>, Vec<NodeIndex>)>);
+
+impl Reactions {
+    fn add(&mut self, index: NodeIndex, owes: &Owes) {
+        let (reload, restart) = self.0.entry(owes.to.clone()).or_default();
+        match owes.how {
+            How::Reload => reload.push(index),
+            How::Restart => restart.push(index),
+            How::Act => {}
+        }
+    }
+
+    fn take(&mut self, id: &ResourceId) -> Option<(Vec<NodeIndex>, Vec<NodeIndex>)> {
+        self.0.remove(id).filter(|(reload, restart)| !(reload.is_empty() && restart.is_empty()))
+    }
+}
+
+/// What the states of a graph are about, whatever they are called.
+#[derive(Default)]
+struct Declarations<'a> {
+    ids: HashSet<&'a ResourceId>,
+    paths: HashSet<RemotePath>,
+    /// All folders above declared paths: they hold something that stays.
+    above: HashSet<RemotePath>,
+    subtrees: Vec<RemotePath>,
+    others: HashSet<String>,
+    /// Kinds of states whose keys are not known on this host.
+    unknown: HashSet<&'a str>,
+}
+
+impl<'a> Declarations<'a> {
+    fn of(graph: &'a Graph, home_of: HomeOf<'_>) -> Self {
+        let mut found = Self::default();
         for node in &graph.nodes {
-            let Work::Resource(declared) = &node.work else { continue };
-            let Footprint { writes, .. } = declared.kind().footprint();
-            for claim in writes {
-                match claim {
-                    Claim::Path(path) => drop(found.paths.insert(path)),
-                    Claim::Subtree(path) => found.subtrees.push(path),
-                    Claim::User(name) => drop(found.others.insert(format!("user:{name}"))),
-                    Claim::Group(name) => drop(found.others.insert(format!("group:{name}"))),
-                    Claim::Unit(name) => drop(found.others.insert(format!("service:{name}"))),
-                    Claim::Packages | Claim::World => {}
+            found.ids.insert(&node.id);
+            let Some((kind, key)) = node.id.as_str().split_once(':') else { continue };
+            // A state that is left out may have a key that cannot be known here.
+            if key.contains("{{") {
+                found.unknown.insert(kind);
+            }
+            let (reads, writes) = match &node.work {
+                Work::Resource(declared) => {
+                    let Footprint { reads, writes } = declared.kind().footprint();
+                    (reads, writes)
                 }
+                // What is left out is declared all the same; its key says what it is about.
+                Work::Skipped(_) => {
+                    let path = key.split(" [").next().unwrap_or(key);
+                    let claim = match kind {
+                        "user" => Claim::User(key.to_owned()),
+                        "group" => Claim::Group(key.to_owned()),
+                        "service" => Claim::Unit(crate::world::systemd::full_name(key)),
+                        _ if path.starts_with('/') => Claim::Subtree(RemotePath::from(path)),
+                        _ => continue,
+                    };
+                    (Vec::new(), vec![claim])
+                }
+                Work::Reaction { .. } | Work::Restore(_) => continue,
+            };
+            // Their files lie in homes, which footprints only guess.
+            if matches!(kind, "authorized_key" | "unit") {
+                let key_of = |claim: &Claim| match claim {
+                    Claim::User(name) => Some(name.clone()),
+                    _ => None,
+                };
+                let named = (kind == "authorized_key").then(|| key.split(' ').next()).flatten();
+                let users = reads.iter().chain(&writes).filter_map(key_of);
+                for user in users.chain(named.map(str::to_owned)) {
+                    if let Some(home) = home_of(&user) {
+                        let home = RemotePath::from(home.as_str());
+                        found.subtrees.extend([home.join(".ssh"), home.join(".config/systemd")]);
+                    }
+                }
+            }
+            for claim in writes {
+                found.add(claim);
             }
         }
         found
     }
 
-    fn have(&self, target: &str, change: &Change) -> bool {
-        match change {
+    fn add(&mut self, claim: Claim) {
+        match claim {
+            Claim::Path(path) => {
+                self.above.extend(path.ancestors());
+                self.paths.insert(path);
+            }
+            Claim::Subtree(path) => {
+                self.above.extend(path.ancestors());
+                self.subtrees.push(path);
+            }
+            Claim::User(name) => drop(self.others.insert(format!("user:{name}"))),
+            Claim::Group(name) => drop(self.others.insert(format!("group:{name}"))),
+            Claim::Unit(name) => drop(self.others.insert(format!("service:{name}"))),
+            Claim::Packages | Claim::World => {}
+        }
+    }
+
+    fn have(&self, target: &str, thing: &Thing) -> bool {
+        let kind = thing.id.as_str().split(':').next().unwrap_or_default();
+        if self.ids.contains(&thing.id) || self.unknown.contains(kind) {
+            return true;
+        }
+        match &thing.change {
             Change::Content { path, .. } => {
                 self.paths.contains(path)
+                    || self.above.contains(path)
                     || self.subtrees.iter().any(|folder| path.is_within(folder))
-                    // A folder that holds something declared stays.
-                    || self.paths.iter().chain(&self.subtrees).any(|inner| inner.is_within(path))
             }
             _ => self.others.contains(target),
         }
     }
+}
+
+/// Nodes that lead to what runs of a scope have left, each with the run: what of them differs has
+/// drifted. They are never carried out.
+pub(super) fn drift(scope: &Scope) -> (Vec<Node>, Vec<String>) {
+    let mut nodes = Vec::new();
+    let mut runs = Vec::new();
+    for thing in scope.things.values() {
+        let changes = left(thing);
+        if changes.is_empty() {
+            continue;
+        }
+        let restore =
+            Restore { changes, cannot: Vec::new(), since: Since::Overwrite, only_shown: true };
+        let work = Work::Restore(restore);
+        let mut made = node(nodes.len(), thing.id.clone(), thing.at.clone(), 0, work);
+        made.become_user.clone_from(&thing.become_user);
+        made.sensitive = thing.sensitive;
+        nodes.push(made);
+        runs.push(thing.run.clone());
+    }
+    (nodes, runs)
+}
+
+/// From whatever a thing is to what the last run left of it.
+fn left(thing: &Thing) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let path = match &thing.change {
+        Change::Content { path, after, .. } => {
+            let (before, after) = (after.clone(), after.clone());
+            changes.push(Change::Content { path: path.clone(), before, after });
+            Some(path)
+        }
+        Change::Metadata { path, .. } => Some(path),
+        Change::Account { before, after } => {
+            changes.push(Change::Account { before: before.clone(), after: after.clone() });
+            None
+        }
+        Change::Packages(_) | Change::Unit { .. } => {
+            changes.push(thing.change.clone());
+            None
+        }
+        Change::Act(_) => None,
+    };
+    if let (Some(path), Some(after)) = (path, &thing.metadata) {
+        let (path, after) = (path.clone(), after.clone());
+        changes.push(Change::Metadata { path, before: None, after });
+    }
+    changes
 }
 
 /// A graph that takes a run back: what it did last goes first, then the services that reacted to
@@ -130,13 +299,19 @@ impl Declarations {
 pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
     let since = if force { Since::Overwrite } else { Since::Refuse };
-    // Which nodes a service has to react to, and how.
-    let mut reactions: HashMap<&ResourceId, (Vec<NodeIndex>, Vec<NodeIndex>)> = HashMap::new();
-    for (begin, outcome, moved) in journal.touched().into_iter().rev() {
+    let mut reactions = Reactions::default();
+    let touched = journal.touched();
+    // One transaction's packages stand with the first of its resources.
+    let all_moved: HashSet<&str> = touched
+        .iter()
+        .flat_map(|(.., moved)| moved.iter())
+        .map(|moved| moved.name.as_str())
+        .collect();
+    for (begin, outcome, moved) in touched.into_iter().rev() {
         if outcome == PastOutcome::Met || begin.changes.is_empty() {
             continue;
         }
-        let changes = with_what_moved(&begin.changes, moved);
+        let changes = with_what_moved(&begin.changes, moved, &all_moved);
         let mut back = inverse(&changes, &begin.stood, &begin.groups);
         back.changes.retain(|change| match change {
             Change::Content { path, after: Content::File(id), .. }
@@ -151,15 +326,8 @@ pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>
             continue;
         }
         let index = nodes.len();
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
-        for owes in &begin.owes {
-            let (reload, restart) = reactions.entry(&owes.to).or_default();
-            match owes.how {
-                How::Reload => reload.push(number),
-                How::Restart => restart.push(number),
-                How::Act => {}
-            }
-        }
+        let number = number(index);
+        begin.owes.iter().for_each(|owes| reactions.add(number, owes));
         let work = Work::Restore(Restore {
             changes: back.changes,
             cannot: back.cannot,
@@ -168,15 +336,14 @@ pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>
         });
         let mut made = node(index, begin.id.clone(), begin.at.clone(), 0, work);
         made.become_user.clone_from(&begin.become_user);
-        made.after = index
-            .checked_sub(1)
-            .and_then(|before| u32::try_from(before).ok())
-            .into_iter()
-            .collect();
+        made.environment_file.clone_from(&begin.environment_file);
+        made.timeout = begin.timeout;
+        made.sensitive = begin.sensitive;
+        made.after = number.checked_sub(1).into_iter().collect();
         nodes.push(made);
     }
     for (id, service) in &journal.header.services {
-        let Some((reload, restart)) = reactions.remove(id) else { continue };
+        let Some((reload, restart)) = reactions.take(id) else { continue };
         react(&mut nodes, id, service, reload, restart);
     }
     nodes
@@ -201,17 +368,20 @@ fn react(
 }
 
 /// The changes with the packages that really moved: which come along is not always known before.
-fn with_what_moved(changes: &[Change], moved: &[PackageMove]) -> Vec<Change> {
+/// `all` are those of the whole run: what moved with another resource of its transaction is taken
+/// back there.
+fn with_what_moved(changes: &[Change], moved: &[PackageMove], all: &HashSet<&str>) -> Vec<Change> {
     let mut moved = Some(moved).filter(|moved| !moved.is_empty());
-    let replaced = changes.iter().map(|change| match change {
+    let replaced = changes.iter().filter_map(|change| match change {
         Change::Packages(transaction) => {
             let mut transaction = transaction.clone();
-            if let Some(moved) = moved.take() {
-                transaction.moves = moved.to_vec();
+            match moved.take() {
+                Some(moved) => transaction.moves = moved.to_vec(),
+                None => transaction.moves.retain(|step| !all.contains(step.name.as_str())),
             }
-            Change::Packages(transaction)
+            (!transaction.moves.is_empty()).then_some(Change::Packages(transaction))
         }
-        other => other.clone(),
+        other => Some(other.clone()),
     });
     replaced.collect()
 }

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::apply::Ended;
 use super::plan::Planner;
 use crate::change::Change;
@@ -5,7 +7,7 @@ use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::Restore;
 use crate::report::ChangeView;
 use crate::wire::Differing;
-use crate::world::World;
+use crate::world::{RemotePath, World};
 
 impl Planner<'_> {
     /// Plans once more all that was changed and all that comes after it, on the host as it is;
@@ -13,7 +15,7 @@ impl Planner<'_> {
     pub(super) fn verify(&self, ended: &[Option<Ended>]) -> Vec<Differing> {
         self.host.forget();
         let world = World::observed(self.host);
-        let nothing = vec![None; self.graph.nodes.len()];
+        let last = self.last_restores();
         let mut concerned = vec![false; self.graph.nodes.len()];
         let mut differs = Vec::new();
         for level in self.steps.levels() {
@@ -36,30 +38,59 @@ impl Planner<'_> {
                     .filter(|index| {
                         let node = &self.graph.nodes[*index as usize];
                         self.holds(node, ended[*index as usize], &world)
+                            && self.is_last(*index, &last)
                     })
                     .collect();
-                let planned = self.plan_nodes(&open, &world, &nothing);
-                for (index, planned) in open.into_iter().zip(planned) {
-                    let views = match planned {
-                        Ok(planned) => {
-                            let lasting: Vec<Change> =
-                                planned.changes.into_iter().filter(lasts).collect();
-                            let views = self.views(index, &lasting, None).into_iter();
-                            views.map(|shown| shown.view).collect::<Vec<_>>()
-                        }
-                        Err(error) => vec![ChangeView {
-                            action: String::from("error"),
-                            target: self.graph.nodes[index as usize].id.to_string(),
-                            diff: super::plan::explain(&error),
-                        }],
-                    };
-                    if !views.is_empty() {
-                        differs.push(Differing { node: index, changes: views });
-                    }
-                }
+                differs.extend(self.still_differing(&open, &world));
             }
         }
         differs
+    }
+
+    /// All nodes that differ from the host as it is.
+    pub(super) fn differing(&self) -> Vec<Differing> {
+        let world = World::observed(self.host);
+        let nodes = (0..).zip(&self.graph.nodes).map(|(index, _)| index);
+        nodes.flat_map(|index| self.still_differing(&[index], &world)).collect()
+    }
+
+    /// Those of a step's nodes that differ from the host as it is.
+    fn still_differing(&self, open: &[NodeIndex], world: &World<'_>) -> Vec<Differing> {
+        let mut differs = Vec::new();
+        let nothing = vec![None; self.graph.nodes.len()];
+        for (index, planned) in open.iter().zip(self.plan_nodes(open, world, &nothing)) {
+            let views = match planned {
+                Ok(planned) => {
+                    let lasting: Vec<Change> = planned.changes.into_iter().filter(lasts).collect();
+                    let views = self.views(*index, &lasting, None).into_iter();
+                    views.map(|shown| shown.view).collect::<Vec<_>>()
+                }
+                Err(error) => vec![ChangeView {
+                    action: String::from("error"),
+                    target: self.graph.nodes[*index as usize].id.to_string(),
+                    diff: super::plan::explain(&error),
+                }],
+            };
+            if !views.is_empty() {
+                differs.push(Differing { node: *index, changes: views });
+            }
+        }
+        differs
+    }
+
+    /// The last node that takes something back of each path: those before it have been on the way.
+    fn last_restores(&self) -> HashMap<&RemotePath, NodeIndex> {
+        let mut last = HashMap::new();
+        for (index, node) in (0..).zip(&self.graph.nodes) {
+            for path in restored(node) {
+                last.insert(path, index);
+            }
+        }
+        last
+    }
+
+    fn is_last(&self, index: NodeIndex, last: &HashMap<&RemotePath, NodeIndex>) -> bool {
+        restored(&self.graph.nodes[index as usize]).all(|path| last.get(path) == Some(&index))
     }
 
     /// Whether a node says how the host has to be by now: not if it was left out, if something
@@ -74,6 +105,18 @@ impl Planner<'_> {
             && (ended.changed || !conditional)
             && matches!(self.guards(node, world), Ok(None))
     }
+}
+
+/// The paths that a node takes back.
+fn restored(node: &Node) -> impl Iterator<Item = &RemotePath> {
+    let changes = match &node.work {
+        Work::Restore(restore) => restore.changes.as_slice(),
+        _ => &[],
+    };
+    changes.iter().filter_map(|change| match change {
+        Change::Content { path, .. } | Change::Metadata { path, .. } => Some(path),
+        _ => None,
+    })
 }
 
 /// Whether a change leaves something that can be looked at.

@@ -184,11 +184,11 @@ fn packages(transaction: &PackageTransaction, inverse: &mut Inverse) {
             inverse.cannot.push(format!("{}: its former version is not known", step.name));
             continue;
         }
-        if step.purge {
+        if step.purge && step.before.is_none() {
             inverse.cannot.push(format!("the configuration of {}", step.name));
         }
-        // Configuration that came with it goes with it.
-        step.purge = step.after.is_none();
+        // A purge may delete data: that is never taken for granted.
+        step.purge = false;
         step.requested = true;
         step.source = None;
         back.moves.push(step);

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Apply(ApplyArguments),
     /// Take a run's changes back, where they can be.
     Undo(UndoArguments),
+    /// What is not any more as runs have left it, and who is changing a host.
+    Status(StatusArguments),
     /// Past runs, newest first; one run with its differences.
     History(HistoryArguments),
     /// Rehearse a state file on throw-away hosts: converge, then converge again.
@@ -85,6 +87,26 @@ pub(crate) struct UndoArguments {
     pub(crate) wait: bool,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArguments {
+    /// The state file whose runs are meant.
+    #[arg(value_name = "STATE_FILE")]
+    pub(crate) state_file: String,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// What is printed: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// Exit with 2 if something has drifted.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// No colours.
+    #[arg(long)]
+    pub(crate) no_color: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -199,6 +221,22 @@ pub(crate) struct ConnectionArguments {
     /// Log in with this private key.
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key: Option<PathBuf>,
+}
+
+impl OutputArguments {
+    /// Of a command that only looks, and prints by itself.
+    pub(crate) fn looking(format: &str, no_color: bool) -> Self {
+        Self {
+            dry_run: true,
+            diff: false,
+            format: format.to_owned(),
+            report: Vec::new(),
+            exit_code: false,
+            verbose: 0,
+            quiet: false,
+            no_color,
+        }
+    }
 }
 
 /// Whether anything is changed, and what is printed.

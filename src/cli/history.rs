@@ -15,14 +15,7 @@ pub(super) fn run(
     surroundings: &Surroundings,
     arguments: &HistoryArguments,
 ) -> Result<u8, CliError> {
-    let json = match arguments.format.as_str() {
-        "text" => false,
-        "json" => true,
-        other => {
-            let message = format!("history is printed as text or json, not `{other}`");
-            return Err(CliError::Usage(message));
-        }
-    };
+    let json = is_json(&arguments.format)?;
     // A run's name begins with its time, and no state file's does.
     let (runs, files): (Vec<&String>, Vec<&String>) =
         arguments.what.iter().partition(|word| is_run(word));
@@ -30,16 +23,7 @@ pub(super) fn run(
         let message = "history takes one state file and one run at most";
         return Err(CliError::Usage(message.to_owned()));
     }
-    let output = OutputArguments {
-        dry_run: true,
-        diff: false,
-        format: arguments.format.clone(),
-        report: Vec::new(),
-        exit_code: false,
-        verbose: 0,
-        quiet: false,
-        no_color: arguments.no_color,
-    };
+    let output = OutputArguments::looking(&arguments.format, arguments.no_color);
     let mut states =
         ConvergeArguments::without_states(&arguments.source, &arguments.connection, &output);
     states.state_file = files.first().map(|file| (*file).clone());
@@ -50,16 +34,11 @@ pub(super) fn run(
     let runtime = runtime()?;
     let (events, mut incoming) = mpsc::unbounded_channel();
     let told = runtime.block_on(fleet::past(&prepared.reachable, wanted.clone(), events));
-    while let Ok(event) = incoming.try_recv() {
-        if let Event::Warning { host, message } = event {
-            let host = host.map(|host| format!("{host}: ")).unwrap_or_default();
-            surroundings.complain(&format!("warning: {host}{message}"));
-        }
-    }
+    warn(surroundings, &mut incoming);
     let mut merged = PastHosts::default();
     let mut failed = false;
     for host in told {
-        match host.past {
+        match host.told {
             Ok((runs, unreadable)) => {
                 for what in unreadable {
                     surroundings.complain(&format!("warning: {}: {what}", host.name));
@@ -93,6 +72,25 @@ pub(super) fn run(
     };
     surroundings.print(&text)?;
     Ok(if failed { EXIT_FAILED } else { EXIT_OK })
+}
+
+/// Whether a command that prints by itself is to print JSON.
+pub(super) fn is_json(format: &str) -> Result<bool, CliError> {
+    match format {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        other => Err(CliError::Usage(format!("this is printed as text or json, not `{other}`"))),
+    }
+}
+
+/// Says what hosts were warned of while they were asked.
+pub(super) fn warn(surroundings: &Surroundings, events: &mut mpsc::UnboundedReceiver<Event>) {
+    while let Ok(event) = events.try_recv() {
+        if let Event::Warning { host, message } = event {
+            let host = host.map(|host| format!("{host}: ")).unwrap_or_default();
+            surroundings.complain(&format!("warning: {host}{message}"));
+        }
+    }
 }
 
 /// Whether a word is the name of a run, such as `20261121T120000Z-1a2b`.

@@ -11,6 +11,7 @@ mod prompt;
 mod rehearse;
 mod sandbox;
 mod screen;
+mod status;
 mod surroundings;
 mod undo;
 
@@ -35,9 +36,9 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 12] = [
+const LATER: [&str; 11] = [
     "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema", "secrets",
-    "status", "vars",
+    "vars",
 ];
 
 /// Runs the command line and gives the process's exit code.
@@ -63,6 +64,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::Plan(options)) => converge::plan(surroundings, &options),
         Some(Command::Apply(options)) => apply::run(surroundings, &options),
         Some(Command::Undo(options)) => undo::run(surroundings, &options),
+        Some(Command::Status(options)) => status::run(surroundings, &options),
         Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),

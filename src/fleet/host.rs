@@ -7,7 +7,8 @@ use super::run::{HostRun, Reach, Reachable};
 use super::saved::HostPlan;
 use crate::graph::{Graph, NodeIndex};
 use crate::report::{
-    ChangeView, Event, IGNORED, PastRun, Phase, Resource, RunInfo, Status, Summary, Verdict,
+    ChangeView, Event, HostStatus, IGNORED, PastRun, Phase, Resource, RunInfo, Status, Summary,
+    Verdict,
 };
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
@@ -103,8 +104,8 @@ pub(super) enum PlanEnd {
     Stale(String),
 }
 
-/// Most past runs that a host may tell of.
-const PAST_LIMIT: usize = 10_000;
+/// Most past runs that a host may tell of: more than it keeps.
+const PAST_LIMIT: usize = 64;
 /// Most nodes that a host's records may bring.
 const ADDED_LIMIT: usize = 1 << 20;
 
@@ -344,17 +345,21 @@ impl Host {
     }
 
     /// Has the agent look whether all is as declared by now, and ends the run there.
-    pub(super) async fn finish(&mut self, events: &Events) -> Result<(), HostError> {
+    pub(super) async fn finish(
+        &mut self,
+        complete: bool,
+        events: &Events,
+    ) -> Result<(), HostError> {
         if !self.applied {
             return Ok(());
         }
-        self.link.say(&ToAgent::Finish).map_err(|error| self.lost(&error))?;
+        self.link.say(&ToAgent::Finish { complete }).map_err(|error| self.lost(&error))?;
         let differs = match self.link.next().await.map_err(|error| self.lost(&error))? {
             FromAgent::Finished { differs } => differs,
             FromAgent::Fatal(message) => return Err(self.failed(message)),
             _ => return Err(self.failed(String::from("the agent answers out of turn"))),
         };
-        self.verified = differs.is_empty();
+        self.verified = complete && differs.is_empty();
         let mut names = Vec::new();
         for Differing { node, changes } in differs {
             let Some(Some(resource)) = self.resources.get_mut(node as usize) else { continue };
@@ -373,6 +378,16 @@ impl Host {
         Err(self.failed(format!("does not converge: {}", names.join(", "))))
     }
 
+    /// What the host is like beside what runs have left there.
+    pub(super) async fn standing(&mut self, run: RunInfo) -> Result<HostStatus, HostError> {
+        self.link.say(&ToAgent::Status { run }).map_err(|error| self.lost(&error))?;
+        match self.link.next().await.map_err(|error| self.lost(&error))? {
+            FromAgent::Status(status) => Ok(status),
+            FromAgent::Fatal(message) => Err(self.failed(message)),
+            _ => Err(self.failed(String::from("the agent answers out of turn"))),
+        }
+    }
+
     /// The runs that were on the host, oldest first, and what is wrong with records that cannot be
     /// read.
     pub(super) async fn past(
@@ -383,7 +398,9 @@ impl Host {
         let mut past = Vec::new();
         loop {
             match self.link.next().await.map_err(|error| self.lost(&error))? {
-                FromAgent::Past(runs) if past.len() < PAST_LIMIT => past.extend(runs),
+                FromAgent::Past(runs) if !runs.is_empty() && past.len() < PAST_LIMIT => {
+                    past.extend(runs);
+                }
                 FromAgent::PastDone { unreadable } => return Ok((past, unreadable)),
                 FromAgent::Fatal(message) => return Err(self.failed(message)),
                 _ => return Err(self.failed(String::from("the agent answers out of turn"))),

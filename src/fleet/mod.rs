@@ -11,6 +11,6 @@ mod past;
 mod run;
 mod saved;
 
-pub use past::{HostPast, past};
+pub use past::{Told, past, status};
 pub use run::{Compile, Ended, HostRun, Plans, Purpose, Reach, Reachable, Refused, Run, converge};
 pub use saved::{HostPlan, PlanFile, SavedError, SavedHost, SavedPlan};

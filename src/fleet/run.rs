@@ -135,9 +135,11 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         late.iter().for_each(tokio::task::JoinHandle::abort);
     } else if !run.dry_run {
         go.send_replace(true);
+        let mut left_out = false;
         for play in 0..run.any_errors_fatal.len() {
             let fatal = play > 0 && run.any_errors_fatal[play - 1];
             if *interrupt.borrow() || (fatal && ended.failed) {
+                left_out = true;
                 break;
             }
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
@@ -157,7 +159,8 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
         for host in &mut hosts {
             host.leave_rest(because, &events);
         }
-        hosts = finish(&run, hosts, &events, &mut ended).await;
+        let complete = !left_out && !*interrupt.borrow();
+        hosts = finish(&run, hosts, complete, &events, &mut ended).await;
     }
     for mut host in hosts {
         if let (Some(plans), Some(plan)) = (&run.plans, host.kept_plan()) {
@@ -414,12 +417,18 @@ async fn plan_all(
 }
 
 /// Has hosts look whether all is as declared by now.
-async fn finish(run: &Arc<Run>, hosts: Vec<Host>, events: &Events, ended: &mut Ended) -> Vec<Host> {
+async fn finish(
+    run: &Arc<Run>,
+    hosts: Vec<Host>,
+    complete: bool,
+    events: &Events,
+    ended: &mut Ended,
+) -> Vec<Host> {
     let finished = for_each(run.reachable.forks, hosts, |mut host| {
         let events = events.clone();
         async move {
             let name = host.name().to_owned();
-            let result = host.finish(&events).await;
+            let result = host.finish(complete, &events).await;
             (name, result.map(|()| host))
         }
     })

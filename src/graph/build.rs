@@ -5,7 +5,7 @@ use petgraph::graph::{DiGraph, NodeIndex as PetIndex};
 use petgraph::visit::EdgeRef;
 
 use super::hazard::Hazards;
-use super::types::{Graph, Node, Play, Work};
+use super::types::{Graph, NOT_SELECTED, Node, Play, Work};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::kind::{Claim, Footprint};
 use crate::lang::{Common, Declaration, Names, Reference, Skipped};
@@ -397,7 +397,7 @@ impl<'a> PlayGraph<'a> {
             (Some(Skipped::When(condition)), _) => {
                 Work::Skipped(format!("`when: {condition}` is false"))
             }
-            (Some(Skipped::Tags), _) => Work::Skipped(String::from("not selected")),
+            (Some(Skipped::Tags), _) => Work::Skipped(String::from(NOT_SELECTED)),
             (Some(Skipped::Undecided), _) | (None, None) => {
                 Work::Skipped(String::from("facts are not known yet"))
             }

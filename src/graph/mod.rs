@@ -10,4 +10,4 @@ mod hazard;
 mod types;
 
 pub use build::{PlayDeclarations, build};
-pub use types::{Graph, Node, NodeIndex, Play, Work};
+pub use types::{Graph, NOT_SELECTED, Node, NodeIndex, Play, Work};

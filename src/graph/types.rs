@@ -23,6 +23,9 @@ pub struct Play {
     pub prune: bool,
 }
 
+/// Why a node is left out that tags do not select.
+pub const NOT_SELECTED: &str = "not selected";
+
 /// Names a node within its graph.
 pub type NodeIndex = u32;
 

@@ -412,8 +412,15 @@ pub(super) fn moved_along(
     let simulated = parse_simulation(&simulate(&request, planning)?)
         .map_err(|refusal| PlanError::new(format!("apt refuses: {}", refusal.text())))?;
     let named = |name: &str| transaction.moves.iter().any(|step| step.name == name);
-    let others = simulated.into_iter().filter(|one| one.before != one.after && !named(&one.name));
-    Ok(others.map(|one| one.name).collect())
+    let mut others = Vec::new();
+    for one in simulated.into_iter().filter(|one| one.before != one.after && !named(&one.name)) {
+        // What is planned before may have seen to it by then.
+        let planned = planning.world().package(&one.name)?.value.and_then(|entry| entry.version);
+        if planned != one.after {
+            others.push(one.name);
+        }
+    }
+    Ok(others)
 }
 
 /// An error unless the resource is converged as root, who alone installs packages.

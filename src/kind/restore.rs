@@ -95,7 +95,7 @@ impl Restore {
                     current.masked = entry.enablement.starts_with("masked");
                     if !entry.exists || current == *after {
                         Outcome::Done
-                    } else if current == *before || self.since == Since::Overwrite {
+                    } else if current == *before || self.since != Since::Refuse {
                         planning.push(Change::Unit {
                             name: name.clone(),
                             before: current,
@@ -270,10 +270,11 @@ impl Restore {
             if current == wanted {
                 continue;
             }
-            // Where the lists were fetched first, the version was not known.
-            let same = current == expected
-                || (current.is_some()
-                    && step.before.as_ref().is_some_and(|state| state.version.is_none()));
+            // Where the lists were fetched first, the version was not known; and what is to go
+            // goes at any version.
+            let unknown = step.before.as_ref().is_some_and(|state| state.version.is_none());
+            let any = unknown || (self.since == Since::Keep && wanted.is_none());
+            let same = current == expected || (current.is_some() && any);
             if !same && self.since != Since::Overwrite {
                 differs.push(step.name.clone());
                 continue;
@@ -283,7 +284,7 @@ impl Restore {
             back.moves.push(step);
         }
         if !back.moves.is_empty() {
-            let others = moved_along(&back, planning)?;
+            let others = if self.only_shown { Vec::new() } else { moved_along(&back, planning)? };
             if !others.is_empty() {
                 return Ok(Outcome::Differs(format!(
                     "packages that others need by now: {} would go along",

@@ -16,6 +16,7 @@ mod paint;
 mod past;
 mod record;
 mod reporter;
+mod status;
 mod table;
 mod text;
 
@@ -25,5 +26,6 @@ mod samples;
 pub use event::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
 pub use history::{PastHosts, history_json, history_text};
 pub use json::refused;
-pub use past::{PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
+pub use past::{Drift, HostStatus, PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
 pub use reporter::{Format, FormatError, Options, Reporter, reporter};
+pub use status::status_text;

@@ -19,7 +19,7 @@ pub struct RunInfo {
     pub state_file: String,
     /// The BLAKE3 digest of the state file.
     pub digest: Option<String>,
-    /// The commit that the project's checkout stood at, with `+` behind it where it was changed.
+    /// The commit that the project's checkout stood at, with `-dirty` behind it where it was changed.
     pub commit: Option<String>,
     /// The inventory's name.
     pub inventory: String,
@@ -57,7 +57,7 @@ pub struct PastRun {
     pub verdict: PastVerdict,
     /// Whether the host was planned again after it, and nothing differed.
     pub verified: bool,
-    /// What it touched, in the order in which it began with it.
+    /// What it touched, in the order in which it was through with it.
     pub resources: Vec<PastResource>,
 }
 
@@ -95,5 +95,33 @@ pub struct PastResource {
     /// Why it failed; empty otherwise.
     pub because: String,
     /// The differences.
+    pub changes: Vec<ChangeView>,
+}
+
+/// What a host is like beside what runs of one project, state file and inventory have left there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The last of these runs that changed something.
+    pub last: Option<RunInfo>,
+    /// A run that is changing the host.
+    pub running: Option<RunInfo>,
+    /// What is not any more as it was left.
+    pub drift: Vec<Drift>,
+    /// Reactions that are owed.
+    pub owed: Vec<String>,
+    /// Why the host's records cannot be read.
+    pub unreadable: Option<String>,
+}
+
+/// A thing that is not any more as a run left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// The resource that it belongs to.
+    pub id: String,
+    /// `file:line:column` where that was declared.
+    pub at: String,
+    /// The run that left it otherwise.
+    pub run: String,
+    /// What would take it back there.
     pub changes: Vec<ChangeView>,
 }

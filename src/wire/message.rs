@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::graph::{Graph, NodeIndex};
-use crate::report::{ChangeView, PastRun, RunInfo, Verdict};
+use crate::report::{ChangeView, HostStatus, PastRun, RunInfo, Verdict};
 use crate::world::ContentId;
 
 /// The first bytes that an agent says; all before them is noise of the login.
@@ -45,6 +45,11 @@ pub enum ToAgent {
     Release,
     /// Try the host's lock once more, and plan anew.
     Again,
+    /// Tell what is not any more as runs of this one's scope have left it.
+    Status {
+        /// Names the scope.
+        run: RunInfo,
+    },
     /// Tell of past runs.
     Past {
         /// Only that one.
@@ -67,8 +72,11 @@ pub enum ToAgent {
         /// The play's number.
         play: u32,
     },
-    /// All plays are done: look whether all is as declared, and end the run.
-    Finish,
+    /// Nothing more is applied: look whether all is as declared, and end the run.
+    Finish {
+        /// Whether all plays were done.
+        complete: bool,
+    },
     /// Finish what is in hand and begin nothing more.
     Stop,
     /// The controller is still there; said every [`HEARTBEAT`].
@@ -129,6 +137,8 @@ pub enum FromAgent {
         /// What still differs from what is declared, after all of it was made so.
         differs: Vec<Differing>,
     },
+    /// What the host is like beside what runs have left there.
+    Status(HostStatus),
     /// Past runs, oldest first.
     Past(Vec<PastRun>),
     /// All past runs were told; what is wrong with records that cannot be read.

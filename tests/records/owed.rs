@@ -116,3 +116,21 @@ fn another_state_file_does_not_pay() {
     let run = hosts.converge(&states("two")).succeeds();
     assert_eq!(owed(&run), ["command:follow", "reaction:service:counter"], "{run}");
 }
+
+#[test]
+fn what_tags_have_left_out_is_owed() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let states = |content: &str| {
+        format!(
+            "- file: /srv/aliases\n  content: {content}\n  tags: [conf]\n\
+             - command: echo new >>/srv/newaliases\n  id: newaliases\n  onchanges: [file:/srv/aliases]\n"
+        )
+    };
+    hosts.converge(&states("one")).succeeds();
+    hosts.converge(&states("two")).args(&["--tags", "conf"]).succeeds();
+    assert_eq!(hosts.sh("a", "wc -l </srv/newaliases"), "1\n");
+    let run = hosts.converge(&states("two")).succeeds();
+    assert_eq!(owed(&run), ["command:newaliases"], "{run}");
+    assert_eq!(hosts.sh("a", "wc -l </srv/newaliases"), "2\n");
+    hosts.converge(&states("two")).succeeds().assert_unchanged();
+}

@@ -152,3 +152,83 @@ fn a_package_that_others_need_stays() {
     assert_eq!(going(&run), ["package:libmpfr6"], "{run}");
     assert_eq!(hosts.try_sh("a", "dpkg -s libmpfr6").code, 1);
 }
+
+#[test]
+fn what_an_undo_has_brought_back_is_theirs() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.sh("a", "echo theirs >/srv/file");
+    let run = hosts.converge_file(&pruned("- file: /srv/file\n  state: absent")).succeeds();
+    let undone = hosts.run(&["undo", "-i", "test", &run.run]).ended();
+    assert_eq!(undone.code, 0, "{undone}");
+    hosts.converge_file(&pruned("- file: /srv/other\n  content: x")).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/file"), "theirs\n");
+}
+
+#[test]
+fn what_is_said_later_counts() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.converge_file(&pruned("- file: /srv/one\n  content: x")).succeeds();
+    // Nothing changes but what is declared of its future.
+    let kept = pruned("- file: /srv/one\n  content: x\n  prune: false");
+    hosts.converge_file(&kept).succeeds().assert_unchanged();
+    hosts.converge_file(&pruned("- file: /srv/other\n  content: x")).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/one"), "x");
+}
+
+#[test]
+fn plays_of_one_name_have_to_agree() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let plays = |second: &str| {
+        format!(
+            "- hosts: all\n  prune: true\n  states: [{{ file: /srv/one, content: x }}]\n\
+             - hosts: all\n  states: [{second}]\n"
+        )
+    };
+    hosts.converge_file(&plays("{ file: /srv/two, content: x }")).succeeds();
+    hosts.converge_file(&plays("")).succeeds();
+    assert_eq!(hosts.sh("a", "ls /srv"), "one\ntwo\n");
+}
+
+#[test]
+fn what_another_state_is_about_stays_though_tags_leave_that_out() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.converge_file(&pruned("- file: /srv/x\n  content: x")).succeeds();
+    let other = "- environment_file: /srv/x\n  variables: { A: b }\n  tags: [rare]\n\
+                 - file: /srv/y\n  content: y\n  tags: [often]\n";
+    hosts.converge_file(&pruned(other)).args(&["--tags", "often"]).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/x"), "x");
+}
+
+#[test]
+fn packages_of_one_transaction_all_go() {
+    let Some(hosts) = Hosts::with_packages(&["a"], &["gawk", "libmpfr6", "sl"]) else { return };
+    hosts.converge_file(&pruned("- package: [libmpfr6, sl]\n- package: gawk\n")).succeeds();
+    let run = hosts.converge_file(&pruned("- file: /srv/other\n  content: x")).succeeds();
+    assert_eq!(run.count("change"), 4, "{run}");
+    for package in ["gawk", "libmpfr6", "sl"] {
+        let status =
+            hosts.sh("a", &format!("dpkg-query -W -f '${{db:Status-Abbrev}}' {package} || true"));
+        assert!(!status.starts_with("ii"), "{package}: {status}\n{run}");
+    }
+}
+
+#[test]
+fn services_take_up_that_something_is_gone() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let rest = "\
+- unit: counter.service
+  content: |
+    [Service]
+    ExecStart=/bin/sleep infinity
+    ExecReload=/bin/sh -c 'ls /srv/conf >>/srv/reloads; echo . >>/srv/reloads'
+- directory: /srv/conf
+";
+    let service = |watch: &str| format!("- service: counter\n  watch: [{watch}]\n");
+    let with =
+        format!("{rest}- file: /srv/conf/site\n  content: x\n{}", service("\"file:/srv/conf/*\""));
+    hosts.converge_file(&pruned(&with)).succeeds();
+    let without = format!("{rest}{}", service("unit:counter.service"));
+    let run = hosts.converge_file(&pruned(&without)).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/reloads"), ".\n", "{run}");
+    hosts.converge_file(&pruned(&without)).succeeds().assert_unchanged();
+}

@@ -5,7 +5,7 @@ const PICTURE: &str = "\
 find /srv /home /etc/systemd/system -printf '%p %y %m %u %g %l\\n' | sort
 find /srv -type f -exec sha256sum {} + | sort
 sort /etc/passwd /etc/shadow /etc/group /etc/gshadow
-dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\\n'
+dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\\n' | grep 'ii *$'
 systemctl is-active odd cron || true
 systemctl is-enabled odd cron || true
 ";

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::report::RunInfo;
 use crate::world::process::{Identity, acting_as};
 
+/// How long a lock may be had by who only looks whether it is free.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Most bytes of a lock file that are believed.
 const HOLDER_LIMIT: u64 = 16 << 10;
 
@@ -131,10 +134,26 @@ pub(in crate::agent) fn try_lock_account(
 }
 
 fn try_lock(folder: &OwnedFd, run: &RunInfo) -> Result<Lock, NotLocked> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A pipe in its place would be waited for.
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(folder, "lock", flags, Mode::from_raw_mode(0o600));
     let mut file = File::from(opened.map_err(io::Error::from)?);
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    if !file.metadata()?.is_file() {
+        let message = "the lock is not a regular file";
+        return Err(NotLocked::Failed(io::Error::new(io::ErrorKind::InvalidInput, message)));
+    }
+    let begun = Instant::now();
+    let locked = loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Somebody who only looks has it for a moment.
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < MOMENT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             return Err(NotLocked::Held(read_holder(&mut file).map(Box::new)));

@@ -1,13 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::read::PastJournal;
-use super::record::{Begin, Debt, Made, VERSION, made};
-use crate::change::{Change, Content, PackageMove};
+use super::record::{Begin, Debt, Header, Made, Owes, Purpose, VERSION, made};
+use crate::change::{Account, Change};
+use crate::graph::{Graph, Node};
 use crate::lang::Prune;
-use crate::report::PastOutcome;
+use crate::report::{PastOutcome, RunInfo};
 use crate::resource::ResourceId;
+use crate::world::Metadata;
 
 /// What journals come to: who created what, and which reactions are owed. A file of it stands for
 /// journals that are gone or need not be read again; it is folded from them and from nothing else.
@@ -19,6 +21,9 @@ pub(in crate::agent) struct Ledger {
     pub(in crate::agent) upto: u64,
     /// The runs that are folded in and whose journals are still there.
     pub(in crate::agent) folded: BTreeSet<String>,
+    /// Runs that lost their controller, and that nobody was told of yet.
+    #[serde(default)]
+    pub(in crate::agent) interrupted: Vec<RunInfo>,
     /// By project, state file and inventory.
     scopes: BTreeMap<String, Scope>,
 }
@@ -26,17 +31,19 @@ pub(in crate::agent) struct Ledger {
 /// The records of one project, state file and inventory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::agent) struct Scope {
-    /// What its runs created and is still there as far as they know, by target.
-    pub(in crate::agent) created: BTreeMap<String, Created>,
+    /// What its runs have made of the host, by target.
+    pub(in crate::agent) things: BTreeMap<String, Thing>,
     /// What its runs owe.
     pub(in crate::agent) owed: Vec<Debt>,
     /// Its last run that changed something.
-    pub(in crate::agent) last_run: Option<String>,
+    pub(in crate::agent) last_run: Option<RunInfo>,
+    /// How many things it has met so far.
+    met: u64,
 }
 
-/// A thing that was not there before a run of ours.
+/// A thing as runs of ours have left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::agent) struct Created {
+pub(in crate::agent) struct Thing {
     /// The resource.
     pub(in crate::agent) id: ResourceId,
     /// Its play.
@@ -46,12 +53,23 @@ pub(in crate::agent) struct Created {
     /// As whom it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::agent) become_user: Option<String>,
-    /// The run.
+    /// The last run that changed it.
     pub(in crate::agent) run: String,
-    /// Counts what the scope created: what came later goes first.
+    /// Counts what the scope met: what came later goes first.
     pub(in crate::agent) order: u64,
-    /// The change that made it, with what later runs made of it.
+    /// Whether it was not there before the first of these runs.
+    pub(in crate::agent) created: bool,
+    /// From what was before the first run to what the last one left.
     pub(in crate::agent) change: Change,
+    /// Owner, group and mode that the last run left, where it set them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) metadata: Option<Metadata>,
+    /// What has to follow when it changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::agent) owes: Vec<Owes>,
+    /// Whether its contents are hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) sensitive: Option<bool>,
     /// What `prune:` said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::agent) prune: Option<Prune>,
@@ -59,7 +77,13 @@ pub(in crate::agent) struct Created {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { version: VERSION, upto: 0, folded: BTreeSet::new(), scopes: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            upto: 0,
+            folded: BTreeSet::new(),
+            interrupted: Vec::new(),
+            scopes: BTreeMap::new(),
+        }
     }
 }
 
@@ -74,17 +98,42 @@ impl Ledger {
         self.scopes.get(name)
     }
 
+    /// Takes over what is declared by now of things that are known: where they stand, and whether
+    /// they may go. Says whether anything is new.
+    pub(in crate::agent) fn refresh(&mut self, scope: &str, graph: &Graph) -> bool {
+        let Some(scope) = self.scopes.get_mut(scope) else { return false };
+        let declared: HashMap<&ResourceId, &Node> =
+            graph.nodes.iter().map(|node| (&node.id, node)).collect();
+        let mut new = false;
+        for thing in scope.things.values_mut() {
+            let Some(node) = declared.get(&thing.id) else { continue };
+            let play = graph.plays.get(node.play as usize).map(|play| play.name.as_str());
+            if thing.prune != node.prune || Some(thing.play.as_str()) != play {
+                thing.prune = node.prune;
+                thing.play = play.unwrap_or_default().to_owned();
+                new = true;
+            }
+        }
+        new
+    }
+
     /// Takes in the next journal.
     pub(in crate::agent) fn fold(&mut self, journal: &PastJournal) {
         self.upto = self.upto.max(journal.header.number);
         self.folded.insert(journal.header.run.id.clone());
         let scope = self.scopes.entry(journal.header.run.scope()).or_default();
-        scope.last_run = Some(journal.header.run.id.clone());
-        for (begin, outcome, moved) in journal.touched() {
+        scope.last_run = Some(journal.header.run.clone());
+        let touched = journal.touched();
+        let moved: HashSet<&str> = touched
+            .iter()
+            .flat_map(|(.., moved)| moved.iter())
+            .map(|moved| moved.name.as_str())
+            .collect();
+        for (begin, outcome, _) in &touched {
             // What was being made when the run died, or when it failed half-way, may be there.
-            if outcome != PastOutcome::Met {
-                let known = (outcome != PastOutcome::CutOff).then_some(moved);
-                scope.take(begin, known, &journal.header.run.id);
+            if *outcome != PastOutcome::Met {
+                let known = (*outcome != PastOutcome::CutOff).then_some(&moved);
+                scope.take(begin, known, &journal.header);
             }
         }
         scope.owed = journal.owed(std::mem::take(&mut scope.owed));
@@ -94,63 +143,105 @@ impl Ledger {
 impl Scope {
     /// Takes in what one resource's changes have made; of packages those that have `moved`, where
     /// that is known.
-    fn take(&mut self, begin: &Begin, moved: Option<&[PackageMove]>, run: &str) {
+    fn take(&mut self, begin: &Begin, moved: Option<&HashSet<&str>>, header: &Header) {
+        let mut gone = HashSet::new();
         for change in &begin.changes {
             for (target, how) in made(change) {
-                let stayed = |moved: &[PackageMove]| {
-                    !moved.iter().any(|one| target == format!("package:{}", one.name))
+                let stayed = |moved: &HashSet<&str>| {
+                    target.strip_prefix("package:").is_some_and(|name| !moved.contains(name))
                 };
                 if matches!(change, Change::Packages(_)) && moved.is_some_and(stayed) {
                     continue;
                 }
-                match how {
-                    Made::Gone => {
-                        self.created.remove(&target);
-                    }
-                    Made::Changed => {
-                        if let Some(created) = self.created.get_mut(&target) {
-                            created.now(change);
-                        }
-                    }
-                    Made::New => {
-                        let order =
-                            1 + self.created.values().map(|one| one.order).max().unwrap_or(0);
-                        let order = match self.created.get(&target) {
-                            Some(created) => created.order,
-                            None => order,
-                        };
-                        let created = Created {
-                            id: begin.id.clone(),
-                            play: begin.play.clone(),
-                            at: begin.at.clone(),
-                            become_user: begin.become_user.clone(),
-                            run: run.to_owned(),
-                            order,
-                            change: only(change, &target),
-                            prune: begin.prune,
-                        };
-                        self.created.insert(target, created);
-                    }
+                // What is replaced by something else was there before, and so was what an undo
+                // brings back.
+                let how = match how {
+                    Made::New if gone.contains(&target) => Made::Changed,
+                    Made::New if matches!(header.purpose, Purpose::Undo(_)) => Made::Back,
+                    how => how,
+                };
+                if how == Made::Gone {
+                    gone.insert(target.clone());
                 }
+                let run = &header.run.id;
+                self.take_one(begin, change, target, how, run);
             }
         }
     }
+
+    fn take_one(&mut self, begin: &Begin, change: &Change, target: String, how: Made, run: &str) {
+        if let Change::Metadata { after, .. } = change
+            && let Some(thing) = self.things.get_mut(&target)
+        {
+            thing.metadata = Some(after.clone());
+            run.clone_into(&mut thing.run);
+            return;
+        }
+        let known = self.things.remove(&target);
+        let order = known.as_ref().map_or(self.met, |thing| thing.order);
+        self.met += u64::from(known.is_none());
+        let created = match how {
+            Made::New => true,
+            Made::Changed => known.as_ref().is_some_and(|thing| thing.created),
+            Made::Gone | Made::Back => false,
+        };
+        let own = only(change, &target);
+        let metadata = match change {
+            Change::Metadata { after, .. } => Some(after.clone()),
+            _ if how == Made::Changed => known.as_ref().and_then(|thing| thing.metadata.clone()),
+            _ => None,
+        };
+        let change = match known {
+            Some(known) if how == Made::Changed => onwards(known.change, own),
+            _ => own,
+        };
+        let thing = Thing {
+            id: begin.id.clone(),
+            play: begin.play.clone(),
+            at: begin.at.clone(),
+            become_user: begin.become_user.clone(),
+            run: run.to_owned(),
+            order,
+            created,
+            change,
+            metadata,
+            owes: begin.owes.clone(),
+            sensitive: begin.sensitive,
+            prune: begin.prune,
+        };
+        self.things.insert(target, thing);
+    }
 }
 
-impl Created {
-    /// Takes in what a later run made of it.
-    fn now(&mut self, change: &Change) {
-        if let (Change::Content { after, .. }, Change::Content { after: now, .. }) =
-            (&mut self.change, change)
-            && *now != Content::Absent
-        {
-            *after = now.clone();
+/// One change that does what two have done one after the other.
+fn onwards(first: Change, second: Change) -> Change {
+    match (first, second) {
+        (Change::Content { path, before, .. }, Change::Content { after, .. }) => {
+            Change::Content { path, before, after }
         }
-        if let (Change::Account { after, .. }, Change::Account { after: now, .. }) =
-            (&mut self.change, change)
-        {
-            after.clone_from(now);
+        (Change::Account { before, after }, Change::Account { after: last, .. }) => {
+            // How its home came to be is known from the first one.
+            let after = match (after, last) {
+                (Some(Account::User { system, home, .. }), Some(Account::User { entry, .. })) => {
+                    Some(Account::User { entry, system, home })
+                }
+                (_, last) => last,
+            };
+            Change::Account { before, after }
         }
+        (Change::Unit { name, before, stop, .. }, Change::Unit { after, .. }) => {
+            Change::Unit { name, before, after, stop }
+        }
+        (Change::Packages(first), Change::Packages(mut second)) => {
+            for step in &mut second.moves {
+                let before = first.moves.iter().find(|before| before.name == step.name);
+                if let Some(before) = before {
+                    step.before.clone_from(&before.before);
+                }
+            }
+            Change::Packages(second)
+        }
+        (_, second) => second,
     }
 }
 

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-pub(super) use folder::{Holder, Lock, NotLocked, StateFolder, try_lock_account};
+pub(super) use folder::{Lock, NotLocked, StateFolder, try_lock_account};
 use ledger::Ledger;
-pub(super) use ledger::{Created, Scope, by_debtor};
+pub(super) use ledger::{Scope, Thing, by_debtor};
 pub(super) use objects::Objects;
 use read::Debts;
 pub(super) use read::PastJournal;
@@ -30,6 +30,7 @@ pub(super) use record::{
 };
 
 use crate::change::{Change, Content};
+use crate::graph::Graph;
 use crate::kind::Declared;
 use crate::report::RunInfo;
 use crate::resource::ResourceId;
@@ -81,14 +82,46 @@ impl Records {
             }
         }
         if let Some(what) = unreadable.into_iter().next() {
-            records.unreadable = Some(what);
+            let place = folder.path().join("runs");
+            records.unreadable = Some(format!(
+                "{what}; what cannot be read may be removed from {}",
+                place.display()
+            ));
         }
         Ok(records)
     }
 
+    /// Takes over what is declared by now of things that are known, and writes that down.
+    pub(super) fn refresh(
+        &mut self,
+        folder: &StateFolder,
+        run: &RunInfo,
+        graph: &Graph,
+    ) -> io::Result<()> {
+        // With runs that are not closed yet, it is written when this run ends.
+        if self.unreadable.is_none()
+            && self.ledger.refresh(&run.scope(), graph)
+            && self.cut_off.is_empty()
+        {
+            let runs = folder.open("runs", true)?;
+            folder::replace(&runs, LEDGER, &serde_json::to_vec(&self.ledger)?)?;
+        }
+        Ok(())
+    }
+
     /// What is known of a scope.
-    pub(super) fn scope(&self, run: &RunInfo) -> Scope {
-        self.ledger.scope(&run.scope()).cloned().unwrap_or_default()
+    pub(super) fn scope(&self, run: &RunInfo) -> Option<&Scope> {
+        self.ledger.scope(&run.scope())
+    }
+
+    /// Runs that lost their controller while they were not changing anything.
+    pub(super) fn interrupted(&self) -> &[RunInfo] {
+        &self.ledger.interrupted
+    }
+
+    /// What is owed in a scope.
+    pub(super) fn owed(&self, run: &RunInfo) -> Vec<Debt> {
+        self.scope(run).map(|scope| scope.owed.clone()).unwrap_or_default()
     }
 }
 
@@ -117,6 +150,17 @@ pub(super) fn past_runs(
     }
 }
 
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunEnd {
+    /// All of it was done, and nothing differs.
+    Verified,
+    /// Something differs, or was left out.
+    Incomplete,
+    /// The controller is gone.
+    CutOff,
+}
+
 /// The journal of the run that is going on.
 pub(super) struct Journal {
     file: File,
@@ -125,6 +169,8 @@ pub(super) struct Journal {
     header: Header,
     ledger: Ledger,
     debts: Debts,
+    /// What the changes in hand owe, by their nodes.
+    owes: HashMap<u32, Vec<Owes>>,
     failed: bool,
     /// Bytes of differences that it shows so far.
     pub(super) shown: usize,
@@ -160,13 +206,17 @@ impl Journal {
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&runs, &name, flags, Mode::from_raw_mode(0o600))?;
-        let owed = records.scope(run).owed;
+        let owed = records.owed(run);
+        let mut ledger = records.ledger;
+        // They were told of with the plan.
+        ledger.interrupted.clear();
         let mut journal = Self {
             file: File::from(opened),
             runs,
             objects,
-            ledger: records.ledger,
-            debts: Debts { owed },
+            ledger,
+            debts: Debts::new(owed),
+            owes: HashMap::new(),
             failed: false,
             shown: 0,
             header,
@@ -197,7 +247,8 @@ impl Journal {
     /// Says that changes are about to be made; nothing may be changed if that fails.
     pub(super) fn begin(&mut self, begins: Vec<Begin>) -> io::Result<()> {
         for begin in &begins {
-            self.debts.incur(begin, &self.header, None);
+            self.debts.incur(begin, &self.header);
+            self.owes.insert(begin.node, begin.owes.clone());
         }
         let lines: Vec<Line> = begins.into_iter().map(Line::Begin).collect();
         self.write(&lines)
@@ -206,7 +257,8 @@ impl Journal {
     /// Says how resources were left.
     pub(super) fn end(&mut self, ends: Vec<End>) -> io::Result<()> {
         for end in &ends {
-            self.debts.settle(end, &self.header);
+            let owes = self.owes.remove(&end.node).unwrap_or_default();
+            self.debts.settle(end, &owes);
         }
         let lines: Vec<Line> = ends.into_iter().map(Line::End).collect();
         self.write(&lines)
@@ -214,7 +266,7 @@ impl Journal {
 
     /// Whether something is owed to a resource.
     pub(super) fn owes(&self, id: &ResourceId) -> bool {
-        self.debts.owed.iter().any(|debt| debt.to == *id)
+        self.debts.owe(id)
     }
 
     /// Something failed or was left out.
@@ -223,14 +275,21 @@ impl Journal {
     }
 
     /// The last line; then the ledger takes the run in.
-    pub(super) fn finish(&mut self, verified: bool) -> io::Result<()> {
-        let done =
-            Done { failed: self.failed, cut_off: false, verified, owed: self.debts.owed.clone() };
+    pub(super) fn finish(&mut self, end: RunEnd) -> io::Result<()> {
+        let done = Done {
+            failed: self.failed || end != RunEnd::Verified,
+            cut_off: end == RunEnd::CutOff && !self.failed,
+            verified: end == RunEnd::Verified && !self.failed,
+            owed: self.debts.all(),
+        };
         self.write(&[Line::Done(done)])?;
         let name = format!("{}.jsonl", self.header.run.id);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.runs, &name, flags, Mode::empty())?;
         if let Ok(own) = PastJournal::parse(File::from(opened)) {
+            if own.done.as_ref().is_some_and(|done| done.cut_off) {
+                self.ledger.interrupted.push(self.header.run.clone());
+            }
             self.ledger.fold(&own);
         }
         let present: BTreeSet<String> = read::names(&self.runs)?
@@ -250,7 +309,18 @@ impl Journal {
             return Ok(());
         }
         let own = self.header.run.id.clone();
+        let undone = match &self.header.purpose {
+            Purpose::Undo(run) => Some(run.clone()),
+            Purpose::Converge => None,
+        };
         let (mut journals, _) = read::read_all(&self.runs, |id| id != own)?;
+        // What is being taken back is needed to its end.
+        if let Some(place) =
+            journals.iter().position(|journal| Some(&journal.header.run.id) == undone.as_ref())
+        {
+            let journal = journals.remove(place);
+            journals.push(journal);
+        }
         // The ledger stands for what goes: it has to be on the disk first.
         folder::replace(&self.runs, LEDGER, &serde_json::to_vec(&self.ledger)?)?;
         let surplus = journals.len().saturating_sub(KEPT_RUNS);

@@ -53,7 +53,9 @@ impl Objects {
     /// Whether a content is there.
     pub(in crate::agent) fn has(&self, id: &ContentId) -> bool {
         let name = id.digest.to_string();
-        rustix::fs::statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        // After a power loss one may be there and be empty.
+        rustix::fs::statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(id.size))
     }
 
     /// Opens a content.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use super::record::{Begin, Debt, Done, End, Header, Line, Owes, Purpose, VERSION};
 use crate::change::PackageMove;
 use crate::report::{PastOutcome, PastResource, PastRun, PastVerdict};
+use crate::resource::ResourceId;
 
 /// Longest journal that is read, in bytes.
 const JOURNAL_LIMIT: u64 = 512 << 20;
@@ -66,7 +67,7 @@ impl PastJournal {
         Ok(Self { header: header.ok_or(Unreadable::Header)?, events, done })
     }
 
-    /// What it touched, in the order in which it began with it, and how it left that.
+    /// What it touched, in the order in which it was through with it, and how it left that.
     /// Where packages moved, with those that did.
     pub(in crate::agent) fn touched(&self) -> Vec<(&Begin, PastOutcome, &[PackageMove])> {
         let touched = self.ended().into_iter();
@@ -77,22 +78,24 @@ impl PastJournal {
             .collect()
     }
 
+    /// In the order in which it was through with them: what was in hand when it died comes last.
     fn ended(&self) -> Vec<(&Begin, Option<&End>)> {
         let mut touched: Vec<(&Begin, Option<&End>)> = Vec::new();
-        let mut open: HashMap<u32, usize> = HashMap::new();
-        for event in &self.events {
+        let mut open: BTreeMap<usize, &Begin> = BTreeMap::new();
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        for (place, event) in self.events.iter().enumerate() {
             match event {
                 Event::Begin(begin) => {
-                    open.insert(begin.node, touched.len());
-                    touched.push((begin, None));
+                    places.insert(begin.node, place);
+                    open.insert(place, begin);
                 }
                 Event::End(end) => {
-                    if let Some(index) = open.remove(&end.node) {
-                        touched[index].1 = Some(end);
-                    }
+                    let begin = places.remove(&end.node).and_then(|place| open.remove(&place));
+                    touched.extend(begin.map(|begin| (begin, Some(end))));
                 }
             }
         }
+        touched.extend(open.into_values().map(|begin| (begin, None)));
         touched
     }
 
@@ -107,15 +110,21 @@ impl PastJournal {
         if let Some(done) = &self.done {
             return done.owed.clone();
         }
-        let mut debts = Debts { owed: before };
+        let mut debts = Debts::new(before);
+        let mut owes: HashMap<u32, &[Owes]> = HashMap::new();
         for event in &self.events {
             match event {
                 // Whether it came to be is not known: better a reaction too many.
-                Event::Begin(begin) => debts.incur(begin, &self.header, None),
-                Event::End(end) => debts.settle(end, &self.header),
+                Event::Begin(begin) => {
+                    debts.incur(begin, &self.header);
+                    owes.insert(begin.node, &begin.owes);
+                }
+                Event::End(end) => {
+                    debts.settle(end, owes.get(&end.node).copied().unwrap_or_default());
+                }
             }
         }
-        debts.owed
+        debts.all()
     }
 
     /// The run as people read it.
@@ -152,43 +161,54 @@ fn outcome(end: Option<&End>) -> PastOutcome {
 /// What is owed, while a run goes on.
 #[derive(Clone, Debug, Default)]
 pub(in crate::agent) struct Debts {
-    pub(in crate::agent) owed: Vec<Debt>,
+    /// By whom it is owed to, then by what changed.
+    owed: BTreeMap<ResourceId, BTreeMap<ResourceId, Debt>>,
 }
 
 impl Debts {
+    pub(in crate::agent) fn new(owed: Vec<Debt>) -> Self {
+        let mut debts = Self::default();
+        for debt in owed {
+            debts.owed.entry(debt.to.clone()).or_default().insert(debt.from.clone(), debt);
+        }
+        debts
+    }
+
+    /// All of it, in one order.
+    pub(in crate::agent) fn all(&self) -> Vec<Debt> {
+        self.owed.values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Whether something is owed to a resource.
+    pub(in crate::agent) fn owe(&self, to: &ResourceId) -> bool {
+        self.owed.contains_key(to)
+    }
+
     /// A change has begun: from now on it may have happened.
-    pub(in crate::agent) fn incur(
-        &mut self,
-        begin: &Begin,
-        header: &Header,
-        finished: Option<u64>,
-    ) {
+    pub(in crate::agent) fn incur(&mut self, begin: &Begin, header: &Header) {
         for Owes { to, how } in &begin.owes {
-            self.owed.retain(|debt| (&debt.to, &debt.from) != (to, &begin.id));
-            self.owed.push(Debt {
+            let debt = Debt {
                 to: to.clone(),
                 how: *how,
                 from: begin.id.clone(),
                 run: header.run.id.clone(),
                 boot: header.boot.clone(),
-                finished,
-            });
+                finished: None,
+            };
+            self.owed.entry(to.clone()).or_default().insert(begin.id.clone(), debt);
         }
     }
 
-    /// A resource is done: what was owed to it is settled, what it owes has a time now.
-    pub(in crate::agent) fn settle(&mut self, end: &End, header: &Header) {
+    /// A resource is done: what was owed to it is settled, and what it owes has a time now.
+    pub(in crate::agent) fn settle(&mut self, end: &End, owes: &[Owes]) {
         if matches!(end.outcome, PastOutcome::Changed | PastOutcome::Met) {
-            self.owed.retain(|debt| debt.to != end.id);
+            self.owed.remove(&end.id);
         }
-        for debt in &mut self.owed {
-            if debt.from == end.id && debt.run == header.run.id && debt.finished.is_none() {
+        for Owes { to, .. } in owes {
+            let Some(debts) = self.owed.get_mut(to) else { continue };
+            if let Some(debt) = debts.get_mut(&end.id) {
                 debt.finished = Some(end.finished);
             }
-        }
-        if end.outcome == PastOutcome::Met {
-            let own = |debt: &Debt| debt.from == end.id && debt.run == header.run.id;
-            self.owed.retain(|debt| !own(debt));
         }
     }
 }

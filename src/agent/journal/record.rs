@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Account, Act, Change, Command, Content, PackageMove};
+use crate::change::{Account, Act, Change, Command, Content, PackageMove, PackageTransaction, Run};
 use crate::kind::Declared;
 use crate::lang::Prune;
 use crate::report::{ChangeView, PastOutcome, RunInfo};
@@ -66,6 +66,15 @@ pub(in crate::agent) struct Begin {
     /// As whom it is changed; none for the login user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::agent) become_user: Option<String>,
+    /// Variables for whatever runs, from that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) environment_file: Option<RemotePath>,
+    /// Bound of each attempt, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) timeout: Option<u64>,
+    /// Whether its contents are hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) sensitive: Option<bool>,
     /// In the order in which they are made.
     pub(in crate::agent) changes: Vec<Change>,
     /// What has to follow once it has changed.
@@ -155,11 +164,19 @@ pub(in crate::agent) struct Debt {
     pub(in crate::agent) finished: Option<u64>,
 }
 
-/// A change as the journal holds it: what a command reads is its own business, and may be secret.
-pub(in crate::agent) fn without_secrets(change: &Change) -> Change {
+/// A change as the journal holds it, without what may be secret and nothing needs later: what a
+/// command reads, the line of one that is `sensitive`, answers for packages.
+pub(in crate::agent) fn without_secrets(change: &Change, sensitive: Option<bool>) -> Change {
     match change {
         Change::Act(Act::Run(command)) => {
-            Change::Act(Act::Run(Command { stdin: None, ..command.clone() }))
+            let run = match sensitive {
+                Some(true) => Run::Shell(String::from("(hidden)")),
+                _ => command.run.clone(),
+            };
+            Change::Act(Act::Run(Command { stdin: None, run, ..command.clone() }))
+        }
+        Change::Packages(transaction) => {
+            Change::Packages(PackageTransaction { debconf: Vec::new(), ..transaction.clone() })
         }
         other => other.clone(),
     }
@@ -221,6 +238,8 @@ pub(in crate::agent) enum Made {
     Changed,
     /// It is gone.
     Gone,
+    /// It was there once, and an undo has brought it back.
+    Back,
 }
 
 impl Made {
