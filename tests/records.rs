@@ -12,6 +12,8 @@ mod locks;
 mod owed;
 #[path = "records/prune.rs"]
 mod prune;
+#[path = "records/rollback.rs"]
+mod rollback;
 #[path = "records/saved.rs"]
 mod saved;
 #[path = "records/status.rs"]

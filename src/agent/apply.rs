@@ -10,13 +10,16 @@ use super::plan::{NodePlan, Plan, Planner, explain, is_change};
 use super::recorder::Recorder;
 use super::wave::{StepWork, Wave};
 use crate::change::{
-    Change, Content, PackageMove, PackageState, PackageTransaction, merge_packages,
+    Act, Change, Content, PackageMove, PackageState, PackageTransaction, merge_packages,
 };
 use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::{Changed, Declared, Restore, Watched, plan_reaction};
 use crate::report::{ChangeView, Verdict};
 use crate::wire::{FromAgent, Outcome, STOPPED};
-use crate::world::{PackageEntry, System, World};
+use crate::world::{PackageEntry, Probe, System, World};
+
+/// So many services are asked for their last words.
+const SERVICES_HEARD: usize = 5;
 
 /// How a node ended, as later ones need to know it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -441,6 +444,29 @@ impl Applier<'_> {
         (outcomes, moved)
     }
 
+    /// What services of a node's play have said last, for whoever looks for the reason of a failure.
+    fn last_words(&self, node: &Node) -> String {
+        let same_play = self.planner.graph.nodes.iter().filter(|other| other.play == node.play);
+        let units = same_play.filter_map(|other| match &other.work {
+            Work::Resource(Declared::Service(service)) => Some(service.unit()),
+            _ => None,
+        });
+        let mut text = String::new();
+        for unit in units.take(SERVICES_HEARD) {
+            let name = format!("--unit={unit}");
+            let argv = ["journalctl", &name, "--lines=10", "--no-pager", "--quiet", "--output=cat"];
+            let Ok(answer) = self.planner.host.probe(&Probe::new(argv)) else { continue };
+            if !answer.output.trim().is_empty() {
+                text.push_str(&format!("\n{unit} said last:"));
+            }
+            for line in answer.output.lines() {
+                text.push_str("\n  ");
+                crate::change::sanitize(line, &mut text);
+            }
+        }
+        text
+    }
+
     /// What a step comes to, also if the code that makes its changes has a bug.
     fn act_or_explain(&self, work: &StepWork) -> Vec<(NodeIndex, Outcome)> {
         let acting = std::panic::AssertUnwindSafe(|| self.act(work));
@@ -484,8 +510,13 @@ impl Applier<'_> {
                     self.actuator.make(node, changes)
                 }
             });
+            let waits = |change: &Change| matches!(change, Change::Act(Act::Wait(_)));
             let outcome = match made {
                 Ok(()) => self.made(*index, changes),
+                // What was waited for did not come: whoever was to bring it may have said why.
+                Err(message) if changes.iter().all(waits) => {
+                    self.failed(node, message + &self.last_words(node))
+                }
                 Err(message) => self.failed(node, message),
             };
             failed |= matches!(outcome, Outcome::Failed { .. });

@@ -196,7 +196,7 @@ enum Subject {
     /// What is declared; where it was planned before, nothing outside of that plan is done.
     Declared { graph: Arc<Graph>, bound: Option<Arc<Bound>> },
     /// What was before a run.
-    Before { run: String, force: bool },
+    Before { run: String, force: bool, rollback: Option<String> },
 }
 
 /// How a round of planning and applying ended.
@@ -217,7 +217,9 @@ impl Session<'_> {
             Ok(ToAgent::Plan { graph, options, bound }) => {
                 (Subject::Declared { graph, bound }, options)
             }
-            Ok(ToAgent::Undo { run, force, options }) => (Subject::Before { run, force }, options),
+            Ok(ToAgent::Undo { run, force, rollback, options }) => {
+                (Subject::Before { run, force, rollback }, options)
+            }
             Ok(ToAgent::Past { run }) => return self.tell_past(run.as_deref()),
             Ok(ToAgent::Status { run }) => return self.tell_status(&run, &login),
             _ => return Ok(()),
@@ -329,8 +331,8 @@ impl Session<'_> {
                 };
                 (stale, Purpose::Converge)
             }
-            Subject::Before { run: before, force } => {
-                let (added, info) = self.what_undoes(before, *force)?;
+            Subject::Before { run: before, force, rollback } => {
+                let (added, info) = self.what_undoes(before, *force, rollback.as_deref())?;
                 // Its records are those of what it takes back.
                 if let Some(info) = info {
                     run = RunInfo { id: run.id, who: run.who, begun: run.begun, ..info };
@@ -459,6 +461,7 @@ impl Session<'_> {
         &self,
         run: &str,
         force: bool,
+        rollback: Option<&str>,
     ) -> Result<(Vec<Node>, Option<RunInfo>), AgentError> {
         let failed = |what: &str| AgentError::Record(format!("{run}: {what}"));
         let (journals, unreadable) = past_runs(&self.state, |id| id == run)
@@ -470,7 +473,7 @@ impl Session<'_> {
         let Some(journal) = journals.first() else { return Ok((Vec::new(), None)) };
         let objects =
             self.state.open("objects", false).ok().map(|folder| Arc::new(Objects::new(folder)));
-        let nodes = taking_back::undo(journal, force, objects.as_deref());
+        let nodes = taking_back::undo(journal, force, rollback, objects.as_deref());
         if let Some(objects) = objects {
             self.store.also_from(objects);
         }

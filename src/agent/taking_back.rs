@@ -295,8 +295,13 @@ fn left(thing: &Thing) -> Vec<Change> {
 }
 
 /// A graph that takes a run back: what it did last goes first, then the services that reacted to
-/// it react once more.
-pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>) -> Vec<Node> {
+/// it react once more. A rollback is about one play, and leaves packages and accounts.
+pub(super) fn undo(
+    journal: &PastJournal,
+    force: bool,
+    rollback: Option<&str>,
+    objects: Option<&Objects>,
+) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
     let since = if force { Since::Overwrite } else { Since::Refuse };
     let mut reactions = Reactions::default();
@@ -311,7 +316,14 @@ pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>
         if outcome == PastOutcome::Met || begin.changes.is_empty() {
             continue;
         }
-        let changes = with_what_moved(&begin.changes, moved, &all_moved);
+        if rollback.is_some_and(|play| play != begin.play) {
+            continue;
+        }
+        let mut changes = with_what_moved(&begin.changes, moved, &all_moved);
+        if rollback.is_some() {
+            changes
+                .retain(|change| !matches!(change, Change::Account { .. } | Change::Packages(_)));
+        }
         let mut back = inverse(&changes, &begin.stood, &begin.groups);
         back.changes.retain(|change| match change {
             Change::Content { path, after: Content::File(id), .. }

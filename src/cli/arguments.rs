@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
     subcommand_negates_reqs = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 all is as declared; 1 bad input or usage, no host touched; 2 changes are pending \
-                  (with --dry-run --exit-code); 3 a host failed or could not be reached; 5 refused: another run \
+                  (with --dry-run --exit-code); 3 a host failed or could not be reached; 4 a deployment failed and every host was taken \
+                  back; 5 refused: another run \
                   is changing a host, or a plan is stale or tampered with; 130 interrupted."
 )]
 pub(crate) struct Cli {

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, watch};
 use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments, PlanArguments};
 use super::load::{Loaded, load};
 use super::prompt::Terminal;
+use super::rollback::with_rollback;
 use super::sandbox::Hosts;
 use super::screen::{Screen, show};
 use super::{
-    CliError, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE,
-    Surroundings,
+    CliError, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_PENDING, EXIT_REFUSED, EXIT_ROLLED_BACK,
+    EXIT_USAGE, Surroundings,
 };
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{
@@ -110,7 +111,7 @@ fn converge(
         ..Errand::default()
     };
     let (ended, diagnostics) =
-        execute(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
+        with_rollback(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
     if let (Some((file, key)), Some(plans)) = (saving, plans) {
         if ended.failed || ended.interrupted || ended.refused {
@@ -131,7 +132,9 @@ fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
 
 /// The process's exit code for how a run ended.
 pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
-    if ended.interrupted {
+    if ended.rolled_back {
+        EXIT_ROLLED_BACK
+    } else if ended.interrupted {
         EXIT_INTERRUPTED
     } else if ended.refused {
         EXIT_USAGE
@@ -147,6 +150,7 @@ pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
 }
 
 /// All that a run of the fleet needs; can be run several times.
+#[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) loaded: Arc<Loaded>,
     pub(super) reachable: Reachable,
@@ -161,12 +165,23 @@ pub(super) struct Errand {
     pub(super) dry_run: bool,
     /// It waits for locks that other runs have.
     pub(super) wait: bool,
-    /// It takes back that run; whether what was changed since is overwritten.
-    pub(super) undo: Option<(String, bool)>,
+    /// It takes a run back.
+    pub(super) undo: Option<Undo>,
     /// It does what was planned before, and nothing else.
     pub(super) apply: Option<Apply>,
     /// Takes what is planned.
     pub(super) plans: Option<Plans>,
+}
+
+/// A run that is to be taken back.
+#[derive(Clone, Debug)]
+pub(super) struct Undo {
+    /// Which.
+    pub(super) run: String,
+    /// Whether what was changed since is overwritten.
+    pub(super) force: bool,
+    /// Only what that play has changed.
+    pub(super) rollback: Option<String>,
 }
 
 /// A saved plan that is to be done.
@@ -333,7 +348,9 @@ pub(super) fn execute(
     let info = run_info(surroundings, loaded, dry_run);
     let run_id = info.id.clone();
     let purpose = match (&errand.undo, &errand.apply) {
-        (Some((run, force)), _) => Purpose::Undo { run: run.clone(), force: *force },
+        (Some(Undo { run, force, rollback }), _) => {
+            Purpose::Undo { run: run.clone(), force: *force, rollback: rollback.clone() }
+        }
         (None, Some(apply)) => Purpose::Apply(Arc::clone(&apply.plans)),
         (None, None) => Purpose::Converge({
             let (loaded, diagnostics) = (Arc::clone(loaded), Arc::clone(&diagnostics));
@@ -374,7 +391,7 @@ pub(super) fn execute(
         run: run_id,
         inventory: loaded.inventory.clone(),
         state_file: match &errand.undo {
-            Some((run, _)) => format!("undo {run}"),
+            Some(Undo { run, .. }) => format!("undo {run}"),
             None => loaded.state_file.clone(),
         },
         dry_run,

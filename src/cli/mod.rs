@@ -9,6 +9,7 @@ mod inventory;
 mod load;
 mod prompt;
 mod rehearse;
+mod rollback;
 mod sandbox;
 mod screen;
 mod status;
@@ -30,6 +31,8 @@ const EXIT_USAGE: u8 = 1;
 const EXIT_PENDING: u8 = 2;
 /// A host failed or could not be reached.
 const EXIT_FAILED: u8 = 3;
+/// A deployment failed, and every host was taken back.
+const EXIT_ROLLED_BACK: u8 = 4;
 /// Refused: a lock is held, a plan is stale or was tampered with.
 const EXIT_REFUSED: u8 = 5;
 /// Interrupted.

@@ -1,5 +1,5 @@
 use super::arguments::{ConvergeArguments, UndoArguments};
-use super::converge::{Errand, execute, exit_code, prepare};
+use super::converge::{Errand, Undo, execute, exit_code, prepare};
 use super::load::load;
 use super::sandbox::Hosts;
 use super::screen::{Screen, show};
@@ -12,7 +12,7 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &UndoArguments) -> Res
     let loaded = load(surroundings, &without_states)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, connection, output, loaded, &hosts)?;
-    let undo = Some((run.clone(), *force));
+    let undo = Some(Undo { run: run.clone(), force: *force, rollback: None });
     let mut errand = Errand { dry_run: true, undo, ..Errand::default() };
     let mut found = false;
     let mut screen = Screen::open(surroundings, output, true)?;

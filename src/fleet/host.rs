@@ -90,6 +90,8 @@ pub(super) enum Order {
         run: String,
         /// Whether what was changed since is overwritten.
         force: bool,
+        /// Only what that play has changed, and no packages and accounts.
+        rollback: Option<String>,
     },
     /// The same as before, with its lock tried once more.
     Again,
@@ -285,9 +287,12 @@ impl Host {
                 let graph = Arc::clone(&self.graph);
                 ToAgent::Plan { graph, options: options.clone(), bound }
             }
-            Order::Undo { run, force } => {
-                ToAgent::Undo { run: run.clone(), force: *force, options: options.clone() }
-            }
+            Order::Undo { run, force, rollback } => ToAgent::Undo {
+                run: run.clone(),
+                force: *force,
+                rollback: rollback.clone(),
+                options: options.clone(),
+            },
             Order::Again => ToAgent::Again,
         };
         self.link.say(&order).map_err(|error| self.lost(&error))?;
@@ -447,7 +452,7 @@ impl Host {
         let resource = Resource {
             id: named.id.to_owned(),
             label: named.label.map(str::to_owned),
-            play: name.map(|play| play.name.clone()).unwrap_or_default(),
+            play: name.map_or_else(|| String::from("undo"), |play| play.name.clone()),
             verdict: node.verdict,
             because: node.because,
             depends_on: names(&node.depends_on),

@@ -56,6 +56,8 @@ pub enum Purpose {
         run: String,
         /// Whether what was changed since is overwritten.
         force: bool,
+        /// Only what that play has changed, and no packages and accounts: a failed run goes back.
+        rollback: Option<String>,
     },
 }
 
@@ -109,6 +111,10 @@ pub struct Ended {
     /// Another run has the lock of a host, or a host is not as it was when it was planned; none was
     /// changed.
     pub declined: bool,
+    /// It failed, and every host was taken back.
+    pub rolled_back: bool,
+    /// The first play in which a host failed.
+    pub failed_play: Option<usize>,
 }
 
 pub(super) type Events = mpsc::UnboundedSender<Event>;
@@ -142,10 +148,14 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
                 left_out = true;
                 break;
             }
+            let failed_before = ended.failed;
             hosts = apply(&run, play, hosts, &events, &mut ended, interrupt.clone()).await;
             // Who was late has caught up before anybody begins with the next play.
             if let Some(late) = late.take() {
                 hosts.extend(joined(late, &mut ended).await);
+            }
+            if ended.failed && !failed_before && !*interrupt.borrow() {
+                ended.failed_play = Some(play);
             }
         }
         if let Some(late) = late.take() {
@@ -269,7 +279,9 @@ pub(super) async fn plan(
 ) -> Vec<Host> {
     let mut order = match &run.purpose {
         Purpose::Converge(_) | Purpose::Apply(_) => Order::Plan,
-        Purpose::Undo { run, force } => Order::Undo { run: run.clone(), force: *force },
+        Purpose::Undo { run, force, rollback } => {
+            Order::Undo { run: run.clone(), force: *force, rollback: rollback.clone() }
+        }
     };
     let mut hosts = hosts;
     loop {

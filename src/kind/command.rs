@@ -176,6 +176,10 @@ impl Kind for Command {
         self.run().map(drop)
     }
 
+    fn is_irreversible(&self) -> bool {
+        self.undo.is_none() && !self.read_only
+    }
+
     fn private_part(&self) -> Option<&'static str> {
         self.stdin.as_ref().map(|_| "the `stdin` of a command")
     }

@@ -63,6 +63,11 @@ pub trait Kind {
         None
     }
 
+    /// Whether nothing can take it back.
+    fn is_irreversible(&self) -> bool {
+        false
+    }
+
     /// What its changes may touch beyond what they say; only commands and packages have any.
     fn opaque(&self) -> Option<Opaque> {
         None

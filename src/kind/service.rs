@@ -149,7 +149,8 @@ impl Kind for Service {
 
 impl Service {
     /// The unit's full name, as declared.
-    fn unit(&self) -> String {
+    /// Its unit, with the suffix.
+    pub fn unit(&self) -> String {
         full_name(&self.name)
     }
 

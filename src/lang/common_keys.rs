@@ -98,6 +98,10 @@ pub(super) fn read(
         tags: all_tags,
         sensitive: keys.get("sensitive").and_then(|node| reading.boolean("sensitive", node)),
         prune: keys.get("prune").and_then(|node| prune(reading, node)),
+        irreversible: keys
+            .get("irreversible")
+            .and_then(|node| reading.boolean("irreversible", node))
+            .unwrap_or(false),
     }
 }
 

@@ -10,6 +10,7 @@ use super::conditions::{Holds, conditions, is_variable, items_of};
 use super::contents::{ContentStore, Fetch};
 use super::declaration::{Declaration, Skipped};
 use super::files::Materials;
+use super::health::OnFailure;
 use super::include::Include;
 use super::keys::{Key, identity_text, keys};
 use super::layer::Layer;
@@ -86,7 +87,25 @@ impl Play {
         };
         let context = Context { scope: scope.clone(), tags, skipped: None };
         compiler.items(&self.items, &context);
-        compiler.finish()
+        let declarations = compiler.finish();
+        if self.on_failure == OnFailure::Rollback {
+            check_reversible(&declarations, diagnostics);
+        }
+        declarations
+    }
+}
+
+/// Says which states a rollback could not take back, and do not say that they know.
+fn check_reversible(declarations: &[Declaration], diagnostics: &mut Diagnostics) {
+    for declaration in declarations.iter().filter(|one| one.skipped.is_none()) {
+        let Some(declared) = &declaration.declared else { continue };
+        if declared.kind().is_irreversible() && !declaration.common.irreversible {
+            let message = format!("`on_failure: rollback` cannot take {} back", declaration.id);
+            let help = "give it `undo`, or say `irreversible: true`";
+            diagnostics.push(
+                Diagnostic::error("irreversible", message).at(declaration.span, "").help(help),
+            );
+        }
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Common {
     pub sensitive: Option<bool>,
     /// What happens when it is no longer declared; none: what its play says.
     pub prune: Option<Prune>,
+    /// It is known that a rollback leaves it as it is.
+    pub irreversible: bool,
 }
 
 /// What happens to a resource that an earlier run created when it is no longer declared.

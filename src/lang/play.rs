@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use super::arguments::{Reading, is_template, literal_boolean};
 use super::conditions::is_variable;
 use super::files::StateFile;
+use super::health::{self, OnFailure};
 use super::include::{Gathered, Include, Loader};
 use super::layer::Layer;
 use super::scope::Scope;
@@ -31,10 +32,12 @@ const KEYS: &[&str] = &[
     "tags",
     "any_errors_fatal",
     "prune",
+    "health",
+    "on_failure",
 ];
 
 /// Keys of the language that this version does not know.
-const LATER_KEYS: &[&str] = &["facts", "rollout", "finally", "health", "on_failure"];
+const LATER_KEYS: &[&str] = &["facts", "rollout", "finally"];
 
 /// Keys of other tools' plays, and what stands for them here.
 const FOREIGN: &[(&str, &str)] = &[
@@ -71,6 +74,8 @@ pub struct Play {
     pub any_errors_fatal: bool,
     /// Whether what earlier runs created and is no longer declared is removed.
     pub prune: bool,
+    /// What happens on its hosts when it fails.
+    pub on_failure: OnFailure,
     pub(super) becomes: Option<Node>,
     pub(super) become_user: Option<Node>,
     pub(super) environment: Option<Node>,
@@ -137,6 +142,7 @@ impl Program {
             remote_user: None,
             any_errors_fatal: true,
             prune: false,
+            on_failure: OnFailure::Stop,
             becomes: None,
             become_user: None,
             environment: None,
@@ -299,6 +305,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
         remote_user: None,
         any_errors_fatal: true,
         prune: false,
+        on_failure: OnFailure::Stop,
         becomes: None,
         become_user: None,
         environment: None,
@@ -313,6 +320,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     let mut gathered = Gathered::default();
     let mut own_defaults = None;
     let mut own_states = Vec::new();
+    let mut own_health = Vec::new();
     for (key, value) in entries {
         let name = key.as_text().unwrap_or_default();
         if value.is_null() && KEYS.contains(&name) && name != "hosts" {
@@ -330,6 +338,11 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
             "prune" => {
                 play.prune = literal_boolean(name, value, loader.diagnostics).unwrap_or(false);
             }
+            "health" => {
+                let states = health::states(value, loader.diagnostics);
+                own_health = loader.states(&states, file, &mut gathered);
+            }
+            "on_failure" => play.on_failure = OnFailure::read(value, loader.diagnostics),
             "become" => play.becomes = Some(value.clone()),
             "become_user" => play.become_user = Some(value.clone()),
             "environment" => play.environment = Some(value.clone()),
@@ -350,6 +363,17 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
                 .help("`hosts: all`, or a pattern of the inventory's hosts and groups"),
         );
     }
+    if let Some((key, _)) = entries.iter().find(|(key, _)| key.as_text() == Some("on_failure"))
+        && play.on_failure == OnFailure::Rollback
+        && !entries.iter().any(|(key, _)| key.as_text() == Some("health"))
+    {
+        let message = "`on_failure: rollback` needs `health`, which says when a play has failed";
+        loader.diagnostics.push(
+            Diagnostic::error("missing-argument", message)
+                .at(key.span, "")
+                .help("for example `health: { tcp: 80 }`"),
+        );
+    }
     if play.name.is_empty() {
         play.name = match play.hosts.as_ref().map(|hosts| &hosts.kind) {
             Some(Kind::Scalar(scalar)) => scalar.text.to_string(),
@@ -360,6 +384,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
         };
     }
     play.items.extend(own_states);
+    play.items.extend(own_health);
     play.defaults = gathered.defaults;
     play.defaults.extend(own_defaults);
     play.broken = gathered.broken;

@@ -30,6 +30,7 @@ const COMMON: &[&str] = &[
     "tags",
     "sensitive",
     "prune",
+    "irreversible",
 ];
 
 /// Common keys of the language that this version does not know.

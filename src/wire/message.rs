@@ -38,6 +38,8 @@ pub enum ToAgent {
         run: String,
         /// Whether what was changed since is overwritten.
         force: bool,
+        /// Only what that play has changed, and no packages and accounts: a failed run goes back.
+        rollback: Option<String>,
         /// How.
         options: PlanOptions,
     },
