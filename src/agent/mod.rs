@@ -67,6 +67,8 @@ pub struct Start {
     pub now: Option<SystemTime>,
     /// Where records are kept, if it is not the usual place.
     pub state: Option<PathBuf>,
+    /// Called before and after each line of the journal: for tests of crashes.
+    pub on_journal: Option<fn()>,
 }
 
 /// Something that ends the agent.
@@ -116,7 +118,8 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
     let state = match &start.state {
         Some(folder) => StateFolder::at(folder),
         None => StateFolder::of(&host.own_identity()?),
-    };
+    }
+    .watched_by(start.on_journal);
     let mut session = Session { host: &host, store: &store, output: &output, stop: &stop, state };
     let result = session.run(&orders, start);
     if let Err(error) = &result {

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         program: std::env::current_exe().unwrap_or_default(),
         now: Some(std::time::SystemTime::now()),
         state: None,
+        on_journal: None,
     };
     match agent::serve(std::io::stdin(), std::io::stdout(), &start) {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,8 @@ const HOLDER_LIMIT: u64 = 16 << 10;
 #[derive(Clone, Debug)]
 pub(in crate::agent) struct StateFolder {
     path: PathBuf,
+    /// Called before and after each line of a journal.
+    on_journal: Option<fn()>,
 }
 
 /// Who holds a lock, as its file says.
@@ -57,19 +59,31 @@ impl StateFolder {
     /// The folder of the agent that runs as this user.
     pub(in crate::agent) fn of(own: &Identity) -> Self {
         if own.uid == 0 {
-            return Self { path: PathBuf::from("/var/lib/converge") };
+            return Self::at(Path::new("/var/lib/converge"));
         }
         Self::at_home(&own.home)
     }
 
     /// A folder of that name, for whoever runs the agent elsewhere.
     pub(in crate::agent) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), on_journal: None }
     }
 
     fn at_home(home: &str) -> Self {
-        let path = Path::new(home).join(".local/state/converge").join(machine_id());
-        Self { path }
+        Self::at(&Path::new(home).join(".local/state/converge").join(machine_id()))
+    }
+
+    /// The folder, with what is called before and after each line of a journal in it.
+    pub(in crate::agent) fn watched_by(self, on_journal: Option<fn()>) -> Self {
+        Self { on_journal, ..self }
+    }
+
+    /// Adds a line to a journal. One that comes half-way is for the caller to remove.
+    pub(in crate::agent) fn add_line(&self, journal: &mut File, line: &[u8]) -> io::Result<()> {
+        self.on_journal.iter().for_each(|call| call());
+        journal.write_all(line)?;
+        self.on_journal.iter().for_each(|call| call());
+        Ok(())
     }
 
     /// Where it is, for messages.

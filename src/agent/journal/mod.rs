@@ -13,7 +13,7 @@ mod record;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -163,6 +163,7 @@ pub(super) enum RunEnd {
 
 /// The journal of the run that is going on.
 pub(super) struct Journal {
+    folder: StateFolder,
     file: File,
     runs: OwnedFd,
     pub(super) objects: Arc<Objects>,
@@ -188,7 +189,7 @@ impl Journal {
         let runs = folder.open("runs", true)?;
         let objects = Arc::new(Objects::new(folder.open("objects", true)?));
         for dead in &records.cut_off {
-            close(&runs, dead, &records.ledger)?;
+            close(folder, &runs, dead, &records.ledger)?;
         }
         let header = Header {
             version: VERSION,
@@ -211,6 +212,7 @@ impl Journal {
         // They were told of with the plan.
         ledger.interrupted.clear();
         let mut journal = Self {
+            folder: folder.clone(),
             file: File::from(opened),
             runs,
             objects,
@@ -230,14 +232,19 @@ impl Journal {
     }
 
     fn write(&mut self, lines: &[Line]) -> io::Result<()> {
-        let mut text = Vec::new();
-        for line in lines {
-            serde_json::to_writer(&mut text, line)?;
-            text.push(b'\n');
-        }
         // After a line that came half-way, none that follows could be read.
         let length = self.file.metadata()?.len();
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        let mut write = || {
+            let mut text = Vec::new();
+            for line in lines {
+                text.clear();
+                serde_json::to_writer(&mut text, line)?;
+                text.push(b'\n');
+                self.folder.add_line(&mut self.file, &text)?;
+            }
+            self.file.sync_data()
+        };
+        let written = write();
         if written.is_err() {
             let _ = self.file.set_len(length);
         }
@@ -361,7 +368,12 @@ impl PastJournal {
 }
 
 /// Writes the last line of a run that died.
-fn close(runs: &OwnedFd, dead: &PastJournal, ledger: &Ledger) -> io::Result<()> {
+fn close(
+    folder: &StateFolder,
+    runs: &OwnedFd,
+    dead: &PastJournal,
+    ledger: &Ledger,
+) -> io::Result<()> {
     let owed = ledger.scope(&dead.header.run.scope()).map(|scope| scope.owed.clone());
     let done =
         Done { failed: true, cut_off: true, verified: false, owed: owed.unwrap_or_default() };
@@ -376,7 +388,7 @@ fn close(runs: &OwnedFd, dead: &PastJournal, ledger: &Ledger) -> io::Result<()> 
     let mut line = serde_json::to_vec(&Line::Done(done))?;
     line.push(b'\n');
     std::io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
-    file.write_all(&line)?;
+    folder.add_line(&mut file, &line)?;
     file.sync_data()
 }
 
