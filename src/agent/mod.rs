@@ -317,6 +317,7 @@ impl Session<'_> {
             }
         }
         let mut records = Records::read(&self.state);
+        records.open(&options.run);
         if options.lock {
             records.refresh(&self.state, &options.run, declared).map_err(|error| {
                 AgentError::Record(format!("{}: {error}", self.state.path().display()))
@@ -327,7 +328,7 @@ impl Session<'_> {
         let (added, purpose) = match subject {
             Subject::Declared { .. } => {
                 let stale = match (&records.unreadable, records.scope(&run)) {
-                    (None, Some(scope)) => taking_back::prune(&graph, scope, &|name| {
+                    (None, Some(scope)) => taking_back::prune(&graph, &scope, &|name| {
                         self.host.identity(name).ok().map(|identity| identity.home)
                     }),
                     _ => Vec::new(),
@@ -484,18 +485,20 @@ impl Session<'_> {
     }
 
     fn tell_status(&self, run: &RunInfo, login: &Identity) -> Result<(), AgentError> {
-        let records = Records::read(&self.state);
+        let mut records = Records::read(&self.state);
+        records.open(run);
         let scope = records.scope(run);
         let mut status = HostStatus {
-            last: scope.and_then(|scope| scope.last_run.clone()),
+            last: scope.as_ref().and_then(|scope| scope.last_run.clone()),
             running: self.state.holder().map(|holder| holder.run),
             owed: scope
+                .as_ref()
                 .map(|scope| scope.owed.iter().map(|debt| debt.to.to_string()).collect())
                 .unwrap_or_default(),
             unreadable: records.unreadable.clone(),
             drift: Vec::new(),
         };
-        let (nodes, runs) = scope.map(taking_back::drift).unwrap_or_default();
+        let (nodes, runs) = scope.map(|scope| taking_back::drift(&scope)).unwrap_or_default();
         let graph = Graph { plays: Vec::new(), nodes };
         let actors = self.actors(&graph, login)?;
         let planner = Planner {

@@ -1,9 +1,10 @@
 //! Nodes that take back what runs have done, made from the host's records: undo and prune are
 //! ordinary plans towards what was before.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::journal::{How, Objects, Owes, PastJournal, Scope, Thing};
+use super::journal::{How, Left, Objects, Owes, PastJournal, Scope, Thing};
 use crate::change::{Act, Change, Content, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{Claim, Declared, Footprint, Restore, Since};
@@ -50,19 +51,23 @@ pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<No
         return Vec::new();
     }
     let declared = Declarations::of(graph, home_of);
-    let stale = scope.things.iter().filter(|(target, thing)| {
-        thing.created && thing.prune != Some(Prune::Keep) && !declared.have(target, thing)
+    let stale = scope.things.iter().filter(|(_, thing)| {
+        thing.created && thing.prune != Some(Prune::Keep) && !declared.know(&thing.id)
     });
-    let mut stale: Vec<&Thing> = stale.map(|(_, thing)| thing).collect();
-    stale.sort_by_key(|thing| std::cmp::Reverse(thing.order));
+    let mut stale: Vec<(&Thing, Cow<'_, Left>)> = stale
+        .filter_map(|(target, thing)| Some((target, thing, thing.left.get()?)))
+        .filter(|(target, _, left)| !declared.have(target, left))
+        .map(|(_, thing, left)| (thing, left))
+        .collect();
+    stale.sort_by_key(|(_, left)| std::cmp::Reverse(left.order));
     let last_play = u32::try_from(graph.plays.len() - 1).unwrap_or(0);
     let mut nodes: Vec<Node> = Vec::new();
     let mut owed = Vec::new();
-    for thing in stale {
-        let back = inverse(std::slice::from_ref(&thing.change), &[], &[]);
+    for (thing, left) in stale {
+        let back = inverse(std::slice::from_ref(&left.change), &[], &[]);
         let wanted = is_wanted(graph, thing);
         let mut changes = back.changes;
-        if is_unit_file(&thing.change) {
+        if is_unit_file(&left.change) {
             changes.push(Change::Act(Act::ReloadManager { user: None }));
         }
         // A tree's things go together, unless something else came between.
@@ -78,22 +83,22 @@ pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<No
         let work =
             Work::Restore(Restore { changes, cannot: back.cannot, since, only_shown: !wanted });
         let index = graph.nodes.len() + nodes.len();
-        let mut made = node(index, thing.id.clone(), thing.at.clone(), last_play, work);
+        let mut made = node(index, thing.id.clone(), left.at.clone(), last_play, work);
         // Who made it may be gone.
-        made.become_user = thing.become_user.clone().filter(|name| home_of(name).is_some());
-        made.sensitive = thing.sensitive;
+        made.become_user = left.become_user.clone().filter(|name| home_of(name).is_some());
+        made.sensitive = left.sensitive;
         made.after = match nodes.len() {
             0 => (0..number(graph.nodes.len())).collect(),
             _ => vec![number(index - 1)],
         };
         if wanted {
-            owed.extend(thing.owes.iter().map(|owes| (number(index), owes)));
+            owed.extend(left.owes.iter().map(|owes| (number(index), owes.clone())));
         }
         nodes.push(made);
     }
     let mut reactions = Reactions::default();
     for (index, owes) in owed {
-        reactions.add(index, owes);
+        reactions.add(index, &owes);
     }
     let last = number(graph.nodes.len() + nodes.len()).saturating_sub(1);
     for own in &graph.nodes {
@@ -229,12 +234,15 @@ impl<'a> Declarations<'a> {
         }
     }
 
-    fn have(&self, target: &str, thing: &Thing) -> bool {
-        let kind = thing.id.as_str().split(':').next().unwrap_or_default();
-        if self.ids.contains(&thing.id) || self.unknown.contains(kind) {
-            return true;
-        }
-        match &thing.change {
+    /// Whether a resource is declared, or may be without its key being known.
+    fn know(&self, id: &ResourceId) -> bool {
+        let kind = id.as_str().split(':').next().unwrap_or_default();
+        self.ids.contains(id) || self.unknown.contains(kind)
+    }
+
+    /// Whether something else that is declared is about the same thing.
+    fn have(&self, target: &str, left: &Left) -> bool {
+        match &left.change {
             Change::Content { path, .. } => {
                 self.paths.contains(path)
                     || self.above.contains(path)
@@ -251,26 +259,27 @@ pub(super) fn drift(scope: &Scope) -> (Vec<Node>, Vec<String>) {
     let mut nodes = Vec::new();
     let mut runs = Vec::new();
     for thing in scope.things.values() {
-        let changes = left(thing);
+        let Some(left) = thing.left.get() else { continue };
+        let changes = towards(&left);
         if changes.is_empty() {
             continue;
         }
         let restore =
             Restore { changes, cannot: Vec::new(), since: Since::Overwrite, only_shown: true };
         let work = Work::Restore(restore);
-        let mut made = node(nodes.len(), thing.id.clone(), thing.at.clone(), 0, work);
-        made.become_user.clone_from(&thing.become_user);
-        made.sensitive = thing.sensitive;
+        let mut made = node(nodes.len(), thing.id.clone(), left.at.clone(), 0, work);
+        made.become_user.clone_from(&left.become_user);
+        made.sensitive = left.sensitive;
         nodes.push(made);
-        runs.push(thing.run.clone());
+        runs.push(left.run.clone());
     }
     (nodes, runs)
 }
 
 /// From whatever a thing is to what the last run left of it.
-fn left(thing: &Thing) -> Vec<Change> {
+fn towards(left: &Left) -> Vec<Change> {
     let mut changes = Vec::new();
-    let path = match &thing.change {
+    let path = match &left.change {
         Change::Content { path, after, .. } => {
             let (before, after) = (after.clone(), after.clone());
             changes.push(Change::Content { path: path.clone(), before, after });
@@ -282,12 +291,12 @@ fn left(thing: &Thing) -> Vec<Change> {
             None
         }
         Change::Packages(_) | Change::Unit { .. } => {
-            changes.push(thing.change.clone());
+            changes.push(left.change.clone());
             None
         }
         Change::Act(_) => None,
     };
-    if let (Some(path), Some(after)) = (path, &thing.metadata) {
+    if let (Some(path), Some(after)) = (path, &left.metadata) {
         let (path, after) = (path.clone(), after.clone());
         changes.push(Change::Metadata { path, before: None, after });
     }
@@ -305,6 +314,7 @@ pub(super) fn undo(
     let mut nodes: Vec<Node> = Vec::new();
     let since = if force { Since::Overwrite } else { Since::Refuse };
     let mut reactions = Reactions::default();
+    let mut order = Order::default();
     let touched = journal.touched();
     // One transaction's packages stand with the first of its resources.
     let all_moved: HashSet<&str> = touched
@@ -351,7 +361,7 @@ pub(super) fn undo(
         made.environment_file.clone_from(&begin.environment_file);
         made.timeout = begin.timeout;
         made.sensitive = begin.sensitive;
-        made.after = number.checked_sub(1).into_iter().collect();
+        made.after = order.place(number, &made.work);
         nodes.push(made);
     }
     for (id, service) in &journal.header.services {
@@ -359,6 +369,63 @@ pub(super) fn undo(
         react(&mut nodes, id, service, reload, restart);
     }
     nodes
+}
+
+/// Which nodes have to wait for which: files and folders only for those that they overlap with, so
+/// that many go back together; all else for everything before it.
+#[derive(Default)]
+struct Order {
+    /// The last node that everything waits for.
+    barrier: Option<NodeIndex>,
+    /// All nodes since then.
+    since: Vec<NodeIndex>,
+    /// Those of them about a path, and about something below a path.
+    at: HashMap<RemotePath, Vec<NodeIndex>>,
+    below: HashMap<RemotePath, Vec<NodeIndex>>,
+}
+
+impl Order {
+    /// Takes in the next node, and says which it comes after.
+    fn place(&mut self, index: NodeIndex, work: &Work) -> Vec<NodeIndex> {
+        let changes = match work {
+            Work::Restore(restore) => restore.changes.as_slice(),
+            _ => &[],
+        };
+        let mut after: Vec<NodeIndex> = self.barrier.into_iter().collect();
+        let paths: Vec<&RemotePath> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Content { path, .. } | Change::Metadata { path, .. } => Some(path),
+                _ => None,
+            })
+            .collect();
+        if paths.len() < changes.len() || changes.is_empty() {
+            after.append(&mut self.since);
+            self.at.clear();
+            self.below.clear();
+            self.barrier = Some(index);
+            return after;
+        }
+        for path in &paths {
+            after.extend(self.at.get(*path).into_iter().flatten());
+            after.extend(self.below.get(*path).into_iter().flatten());
+            after.extend(path.ancestors().filter_map(|folder| self.at.get(&folder)).flatten());
+        }
+        for path in paths {
+            self.at.entry(path.clone()).or_default().push(index);
+            for folder in path.ancestors() {
+                let below = self.below.entry(folder).or_default();
+                if below.last() != Some(&index) {
+                    below.push(index);
+                }
+            }
+        }
+        self.since.push(index);
+        after.sort_unstable();
+        after.dedup();
+        after.retain(|earlier| *earlier != index);
+        after
+    }
 }
 
 fn react(

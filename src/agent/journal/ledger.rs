@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::lazy::Lazy;
 use super::read::PastJournal;
 use super::record::{Begin, Debt, Header, Made, Owes, Purpose, VERSION, made};
 use crate::change::{Account, Change};
@@ -13,7 +15,7 @@ use crate::world::Metadata;
 
 /// What journals come to: who created what, and which reactions are owed. A file of it stands for
 /// journals that are gone or need not be read again; it is folded from them and from nothing else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::agent) struct Ledger {
     /// [`VERSION`].
     version: u32,
@@ -25,11 +27,11 @@ pub(in crate::agent) struct Ledger {
     #[serde(default)]
     pub(in crate::agent) interrupted: Vec<RunInfo>,
     /// By project, state file and inventory.
-    scopes: BTreeMap<String, Scope>,
+    scopes: BTreeMap<String, Lazy<Scope>>,
 }
 
 /// The records of one project, state file and inventory.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in crate::agent) struct Scope {
     /// What its runs have made of the host, by target.
     pub(in crate::agent) things: BTreeMap<String, Thing>,
@@ -41,13 +43,25 @@ pub(in crate::agent) struct Scope {
     met: u64,
 }
 
-/// A thing as runs of ours have left it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A thing as runs of ours have left it: what every run asks of it, and the rest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::agent) struct Thing {
     /// The resource.
     pub(in crate::agent) id: ResourceId,
     /// Its play.
     pub(in crate::agent) play: String,
+    /// Whether it was not there before the first of these runs.
+    pub(in crate::agent) created: bool,
+    /// What `prune:` said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) prune: Option<Prune>,
+    /// How it was left.
+    pub(in crate::agent) left: Lazy<Left>,
+}
+
+/// How a thing was left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::agent) struct Left {
     /// `file:line:column` of the state.
     pub(in crate::agent) at: String,
     /// As whom it was made.
@@ -57,8 +71,6 @@ pub(in crate::agent) struct Thing {
     pub(in crate::agent) run: String,
     /// Counts what the scope met: what came later goes first.
     pub(in crate::agent) order: u64,
-    /// Whether it was not there before the first of these runs.
-    pub(in crate::agent) created: bool,
     /// From what was before the first run to what the last one left.
     pub(in crate::agent) change: Change,
     /// Owner, group and mode that the last run left, where it set them.
@@ -70,9 +82,6 @@ pub(in crate::agent) struct Thing {
     /// Whether its contents are hidden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::agent) sensitive: Option<bool>,
-    /// What `prune:` said of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::agent) prune: Option<Prune>,
 }
 
 impl Default for Ledger {
@@ -94,14 +103,20 @@ impl Ledger {
     }
 
     /// The records of a scope.
-    pub(in crate::agent) fn scope(&self, name: &str) -> Option<&Scope> {
-        self.scopes.get(name)
+    pub(in crate::agent) fn scope(&self, name: &str) -> Option<Cow<'_, Scope>> {
+        self.scopes.get(name)?.get()
+    }
+
+    /// Takes the records of a scope apart, so that they need not be again; false if they are none.
+    pub(in crate::agent) fn open(&mut self, name: &str) -> bool {
+        self.scopes.get_mut(name).is_none_or(|scope| scope.get_mut().is_some())
     }
 
     /// Takes over what is declared by now of things that are known: where they stand, and whether
     /// they may go. Says whether anything is new.
     pub(in crate::agent) fn refresh(&mut self, scope: &str, graph: &Graph) -> bool {
-        let Some(scope) = self.scopes.get_mut(scope) else { return false };
+        let scope = self.scopes.get_mut(scope).and_then(Lazy::get_mut);
+        let Some(scope) = scope else { return false };
         let declared: HashMap<&ResourceId, &Node> =
             graph.nodes.iter().map(|node| (&node.id, node)).collect();
         let mut new = false;
@@ -121,7 +136,15 @@ impl Ledger {
     pub(in crate::agent) fn fold(&mut self, journal: &PastJournal) {
         self.upto = self.upto.max(journal.header.number);
         self.folded.insert(journal.header.run.id.clone());
-        let scope = self.scopes.entry(journal.header.run.scope()).or_default();
+        let scope = self
+            .scopes
+            .entry(journal.header.run.scope())
+            .or_insert_with(|| Lazy::Known(Scope::default()));
+        // Records that are none begin anew.
+        if scope.get_mut().is_none() {
+            *scope = Lazy::Known(Scope::default());
+        }
+        let Some(scope) = scope.get_mut() else { return };
         scope.last_run = Some(journal.header.run.clone());
         let touched = journal.touched();
         let moved: HashSet<&str> = touched
@@ -170,44 +193,44 @@ impl Scope {
     }
 
     fn take_one(&mut self, begin: &Begin, change: &Change, target: String, how: Made, run: &str) {
-        if let Change::Metadata { after, .. } = change
-            && let Some(thing) = self.things.get_mut(&target)
-        {
-            thing.metadata = Some(after.clone());
-            run.clone_into(&mut thing.run);
-            return;
-        }
         let known = self.things.remove(&target);
-        let order = known.as_ref().map_or(self.met, |thing| thing.order);
+        let created_before = known.as_ref().is_some_and(|thing| thing.created);
+        let known = known.and_then(|thing| thing.left.get().map(Cow::into_owned));
+        let order = known.as_ref().map_or(self.met, |left| left.order);
         self.met += u64::from(known.is_none());
         let created = match how {
             Made::New => true,
-            Made::Changed => known.as_ref().is_some_and(|thing| thing.created),
+            Made::Changed => created_before,
             Made::Gone | Made::Back => false,
         };
         let own = only(change, &target);
         let metadata = match change {
             Change::Metadata { after, .. } => Some(after.clone()),
-            _ if how == Made::Changed => known.as_ref().and_then(|thing| thing.metadata.clone()),
+            _ if how == Made::Changed => known.as_ref().and_then(|left| left.metadata.clone()),
             _ => None,
         };
         let change = match known {
+            // Beside a content, owner and mode say nothing of what the thing is.
+            Some(known) if matches!(change, Change::Metadata { .. }) => known.change,
             Some(known) if how == Made::Changed => onwards(known.change, own),
             _ => own,
         };
-        let thing = Thing {
-            id: begin.id.clone(),
-            play: begin.play.clone(),
+        let left = Left {
             at: begin.at.clone(),
             become_user: begin.become_user.clone(),
             run: run.to_owned(),
             order,
-            created,
             change,
             metadata,
             owes: begin.owes.clone(),
             sensitive: begin.sensitive,
+        };
+        let thing = Thing {
+            id: begin.id.clone(),
+            play: begin.play.clone(),
+            created,
             prune: begin.prune,
+            left: Lazy::Known(left),
         };
         self.things.insert(target, thing);
     }

@@ -6,11 +6,13 @@
 //! then, and nothing can be undone.
 
 mod folder;
+mod lazy;
 mod ledger;
 mod objects;
 mod read;
 mod record;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 pub(super) use folder::{Lock, NotLocked, StateFolder, try_lock_account};
 use ledger::Ledger;
-pub(super) use ledger::{Scope, Thing, by_debtor};
+pub(super) use ledger::{Left, Scope, Thing, by_debtor};
 pub(super) use objects::Objects;
 use read::Debts;
 pub(super) use read::PastJournal;
@@ -109,8 +111,15 @@ impl Records {
         Ok(())
     }
 
+    /// Takes the records of a scope apart.
+    pub(super) fn open(&mut self, run: &RunInfo) {
+        if !self.ledger.open(&run.scope()) {
+            self.unreadable = Some(format!("{LEDGER} has records that are none"));
+        }
+    }
+
     /// What is known of a scope.
-    pub(super) fn scope(&self, run: &RunInfo) -> Option<&Scope> {
+    pub(super) fn scope(&self, run: &RunInfo) -> Option<Cow<'_, Scope>> {
         self.ledger.scope(&run.scope())
     }
 
@@ -170,6 +179,8 @@ pub(super) struct Journal {
     header: Header,
     ledger: Ledger,
     debts: Debts,
+    /// The run so far, as it would be read back.
+    seen: PastJournal,
     /// What the changes in hand owe, by their nodes.
     owes: HashMap<u32, Vec<Owes>>,
     failed: bool,
@@ -218,6 +229,7 @@ impl Journal {
             objects,
             ledger,
             debts: Debts::new(owed),
+            seen: PastJournal::begun(header.clone()),
             owes: HashMap::new(),
             failed: false,
             shown: 0,
@@ -226,12 +238,19 @@ impl Journal {
         // The first change may be what fills the disk: what undo needs of older runs goes first.
         journal.make_room()?;
         let header = Line::Run(journal.header.clone());
-        journal.write(&[header])?;
+        // It is on the disk with the first change.
+        journal.add(&[header])?;
         rustix::fs::fsync(&journal.runs)?;
         Ok(journal)
     }
 
+    /// Adds lines, and has them on the disk.
     fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+        self.add(lines)?;
+        self.file.sync_data()
+    }
+
+    fn add(&mut self, lines: &[Line]) -> io::Result<()> {
         // After a line that came half-way, none that follows could be read.
         let length = self.file.metadata()?.len();
         let mut write = || {
@@ -242,7 +261,7 @@ impl Journal {
                 text.push(b'\n');
                 self.folder.add_line(&mut self.file, &text)?;
             }
-            self.file.sync_data()
+            Ok(())
         };
         let written = write();
         if written.is_err() {
@@ -258,7 +277,9 @@ impl Journal {
             self.owes.insert(begin.node, begin.owes.clone());
         }
         let lines: Vec<Line> = begins.into_iter().map(Line::Begin).collect();
-        self.write(&lines)
+        self.write(&lines)?;
+        self.seen.add(lines);
+        Ok(())
     }
 
     /// Says how resources were left.
@@ -268,7 +289,9 @@ impl Journal {
             self.debts.settle(end, &owes);
         }
         let lines: Vec<Line> = ends.into_iter().map(Line::End).collect();
-        self.write(&lines)
+        self.write(&lines)?;
+        self.seen.add(lines);
+        Ok(())
     }
 
     /// Whether something is owed to a resource.
@@ -289,16 +312,13 @@ impl Journal {
             verified: end == RunEnd::Verified && !self.failed,
             owed: self.debts.all(),
         };
-        self.write(&[Line::Done(done)])?;
-        let name = format!("{}.jsonl", self.header.run.id);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&self.runs, &name, flags, Mode::empty())?;
-        if let Ok(own) = PastJournal::parse(File::from(opened)) {
-            if own.done.as_ref().is_some_and(|done| done.cut_off) {
-                self.ledger.interrupted.push(self.header.run.clone());
-            }
-            self.ledger.fold(&own);
+        // Cut off here it is a run that died after all it had to do, which is as good.
+        self.add(&[Line::Done(done.clone())])?;
+        let own = self.seen.take(Some(done));
+        if own.done.as_ref().is_some_and(|done| done.cut_off) {
+            self.ledger.interrupted.push(self.header.run.clone());
         }
+        self.ledger.fold(&own);
         let present: BTreeSet<String> = read::names(&self.runs)?
             .iter()
             .filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned))

@@ -67,6 +67,26 @@ impl PastJournal {
         Ok(Self { header: header.ok_or(Unreadable::Header)?, events, done })
     }
 
+    /// A journal of which nothing is written yet but which run it is of.
+    pub(in crate::agent) fn begun(header: Header) -> Self {
+        Self { header, events: Vec::new(), done: None }
+    }
+
+    /// Takes in lines that were written.
+    pub(in crate::agent) fn add(&mut self, lines: Vec<Line>) {
+        self.events.extend(lines.into_iter().filter_map(|line| match line {
+            Line::Begin(begin) => Some(Event::Begin(begin)),
+            Line::End(end) => Some(Event::End(end)),
+            Line::Run(_) | Line::Done(_) => None,
+        }));
+    }
+
+    /// All of it, with its end.
+    pub(in crate::agent) fn take(&mut self, done: Option<Done>) -> Self {
+        let events = std::mem::take(&mut self.events);
+        Self { header: self.header.clone(), events, done }
+    }
+
     /// What it touched, in the order in which it was through with it, and how it left that.
     /// Where packages moved, with those that did.
     pub(in crate::agent) fn touched(&self) -> Vec<(&Begin, PastOutcome, &[PackageMove])> {
