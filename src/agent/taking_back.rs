@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::journal::{Created, How, Objects, PastJournal, Scope};
-use crate::change::{Change, Content, PackageMove, inverse};
+use crate::change::{Account, Change, Content, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{Claim, Declared, Footprint, Restore, Since};
 use crate::lang::Prune;
@@ -69,8 +69,13 @@ pub(super) fn prune(graph: &Graph, scope: &Scope) -> Vec<Node> {
         let wanted = own.map_or_else(|| graph.plays.iter().any(|play| play.prune), |own| own.prune);
         let since =
             if created.prune == Some(Prune::Force) { Since::Overwrite } else { Since::Keep };
-        let restore =
-            Restore { changes: back.changes, cannot: back.cannot, since, only_shown: !wanted };
+        let restore = Restore {
+            changes: back.changes,
+            cannot: back.cannot,
+            since,
+            only_shown: !wanted,
+            further: Vec::new(),
+        };
         let index = graph.nodes.len() + nodes.len();
         let work = Work::Restore(restore);
         let mut made = node(index, created.id.clone(), created.at.clone(), last_play, work);
@@ -165,6 +170,7 @@ pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>
             cannot: back.cannot,
             since,
             only_shown: false,
+            further: Vec::new(),
         });
         let mut made = node(index, begin.id.clone(), begin.at.clone(), 0, work);
         made.become_user.clone_from(&begin.become_user);
@@ -175,11 +181,51 @@ pub(super) fn undo(journal: &PastJournal, force: bool, objects: Option<&Objects>
             .collect();
         nodes.push(made);
     }
+    look_further(&mut nodes);
     for (id, service) in &journal.header.services {
         let Some((reload, restart)) = reactions.remove(id) else { continue };
         react(&mut nodes, id, service, reload, restart);
     }
     nodes
+}
+
+/// What a change is about, where several of a run can be about the same.
+#[derive(PartialEq, Eq, Hash)]
+enum Target {
+    Path(RemotePath),
+    User(String),
+    Group(String),
+    Unit(String),
+}
+
+fn target(change: &Change) -> Option<Target> {
+    match change {
+        Change::Content { path, .. } | Change::Metadata { path, .. } => {
+            Some(Target::Path(path.clone()))
+        }
+        Change::Account { before, after } => match before.as_ref().or(after.as_ref())? {
+            Account::User { entry, .. } => Some(Target::User(entry.name.clone())),
+            Account::Group { entry, .. } => Some(Target::Group(entry.name.clone())),
+        },
+        Change::Unit { name, .. } => Some(Target::Unit(name.clone())),
+        Change::Packages(_) | Change::Act(_) => None,
+    }
+}
+
+/// Tells each node what later ones make of the same things.
+fn look_further(nodes: &mut [Node]) {
+    let mut further: HashMap<Target, Vec<Change>> = HashMap::new();
+    for node in nodes.iter_mut().rev() {
+        let Work::Restore(restore) = &mut node.work else { continue };
+        let targets: HashSet<Target> = restore.changes.iter().filter_map(target).collect();
+        let later = targets.iter().filter_map(|target| further.get(target));
+        restore.further = later.flatten().cloned().collect();
+        for change in &restore.changes {
+            if let Some(target) = target(change) {
+                further.entry(target).or_default().push(change.clone());
+            }
+        }
+    }
 }
 
 fn react(
