@@ -290,7 +290,7 @@ fn as_said(plan: &Plan, before: &Listing, after: &Listing) -> Result<(), String>
                 Change::Content { path, .. } | Change::Metadata { path, .. }
                     if node.verdict == Verdict::Depends =>
                 {
-                    open.push(path.as_path().to_owned());
+                    open.push(listing::real(path.as_path(), &said));
                 }
                 Change::Act(Act::Run(_)) => {}
                 change => make(change, &mut said)?,

@@ -151,19 +151,32 @@ impl Case {
 
     /// Whether a path is still free for a state that says so much of it; then it is taken.
     fn take(&mut self, path: &Path, claim: Claim) -> bool {
-        // One file under two names would have two states.
         let parent = path.parent().unwrap();
-        let through = parent.ancestors().take_while(|above| *above != self.root);
-        let aliased = through.into_iter().any(Path::is_symlink);
+        let above = parent.ancestors().take_while(|above| *above != self.root);
+        let links: Vec<&Path> = above.filter(|above| above.is_symlink()).collect();
+        if !links.is_empty() {
+            let Ok(folder) = parent.canonicalize() else { return false };
+            let real = folder.join(path.file_name().unwrap());
+            // Not out of the case, and not through a link in what may go.
+            let within =
+                |link: &Path| link.parent().unwrap().canonicalize().unwrap().starts_with(&real);
+            let lost = !real.starts_with(&self.root) || links.iter().any(|link| within(link));
+            // One file under two names could have two states.
+            if lost || !self.claims.is_empty() {
+                return false;
+            }
+            self.claims.push((self.root.clone(), Claim::Leaf));
+            return true;
+        }
         let taken = self.claims.iter().any(|(other, what)| {
             other == path
                 || (path.starts_with(other) && *what == Claim::Leaf)
                 || (other.starts_with(path) && claim == Claim::Leaf)
         });
-        if !aliased && !taken {
+        if !taken {
             self.claims.push((path.to_owned(), claim));
         }
-        !aliased && !taken
+        !taken
     }
 
     fn ownership(&mut self, state: &mut Map<String, Value>, with_mode: bool) {

@@ -64,7 +64,7 @@ pub fn differences(left: &Listing, right: &Listing) -> Vec<String> {
 pub fn make(change: &Change, listing: &mut Listing) -> Result<(), String> {
     match change {
         Change::Content { path, before, after } => {
-            let path = path.as_path();
+            let path = &real(path.as_path(), listing);
             let stands = match listing.get(path).map(|seen| &seen.what) {
                 None => Content::Absent,
                 Some(What::File(id)) => Content::File(*id),
@@ -98,8 +98,9 @@ pub fn make(change: &Change, listing: &mut Listing) -> Result<(), String> {
             listing.insert(path.to_owned(), Seen { what, uid, gid, mode });
         }
         Change::Metadata { path, after: Metadata { owner, group, mode }, .. } => {
-            let seen = listing.get_mut(path.as_path());
-            let seen = seen.ok_or_else(|| format!("{path}: nothing stands there"))?;
+            let path = real(path.as_path(), listing);
+            let seen = listing.get_mut(&path);
+            let seen = seen.ok_or_else(|| format!("{path:?}: nothing stands there"))?;
             seen.uid = number(owner, "/etc/passwd");
             seen.gid = number(group, "/etc/group");
             seen.mode = seen.mode.map(|_| *mode);
@@ -107,6 +108,27 @@ pub fn make(change: &Change, listing: &mut Listing) -> Result<(), String> {
         _ => {}
     }
     Ok(())
+}
+
+/// Where a path leads, the links of its folders followed.
+pub fn real(path: &Path, listing: &Listing) -> PathBuf {
+    let mut real = PathBuf::new();
+    let mut rest: Vec<_> =
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            real.pop();
+        } else if part != "." {
+            real.push(part);
+        }
+        if !rest.is_empty()
+            && let Some(Seen { what: What::Link(target), .. }) = listing.get(&real)
+        {
+            real.pop();
+            rest.extend(target.components().rev().map(|part| part.as_os_str().to_owned()));
+        }
+    }
+    real
 }
 
 /// The number of a user or group of this machine.
