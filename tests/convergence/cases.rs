@@ -198,9 +198,9 @@ impl Case {
         let text = path.to_str().unwrap().to_owned();
         let stands = path.symlink_metadata().map(|found| found.file_type());
         let fits = match &stands {
-            Ok(kind_of) if kind_of.is_symlink() => matches!(kind, 0..4 | 11..14 | 20..),
-            Ok(kind_of) if kind_of.is_dir() => matches!(kind, 5..11 | 18..),
-            Ok(kind_of) if kind_of.is_file() => matches!(kind, 0..5 | 11..13 | 14..18 | 20..),
+            Ok(kind_of) if kind_of.is_symlink() => matches!(kind, 0..=3 | 11..=13 | 20..),
+            Ok(kind_of) if kind_of.is_dir() => matches!(kind, 5..=10 | 18..),
+            Ok(kind_of) if kind_of.is_file() => matches!(kind, 0..=4 | 11 | 12 | 14..=17 | 20..),
             _ => true,
         };
         // What does not fit is mostly refused.
