@@ -344,13 +344,13 @@ impl System for Host {
 
     fn may_write(&self, folder: &RemotePath, user: &str) -> Result<bool, ObserveError> {
         self.reading_as(user, || {
-            if rustix::process::geteuid().is_root() {
+            let root = as_reader(|| Ok(rustix::process::geteuid().is_root()));
+            if root.is_ok_and(|root| root) {
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
-                let opened = links::open(folder.as_path(), flags, Last::Followed);
-                return match opened {
-                    Ok(_) => Ok(true),
-                    Err(error) => Err(ObserveError::new(format!("looking at {folder}"), error)),
-                };
+                let opened = as_reader(|| links::open(folder.as_path(), flags, Last::Followed));
+                return opened
+                    .map(|_| true)
+                    .map_err(|error| ObserveError::new(format!("looking at {folder}"), error));
             }
             let access = Access::WRITE_OK | Access::EXEC_OK;
             let answer = as_reader(|| {

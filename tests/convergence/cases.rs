@@ -158,8 +158,10 @@ impl Case {
             let Ok(folder) = parent.canonicalize() else { return false };
             let real = folder.join(path.file_name().unwrap());
             // Not out of the case, and not through a link in what may go.
-            let within =
-                |link: &Path| link.parent().unwrap().canonicalize().unwrap().starts_with(&real);
+            let within = |link: &Path| {
+                let folder = link.parent().unwrap().canonicalize().unwrap();
+                folder.join(link.file_name().unwrap()).starts_with(&real)
+            };
             let lost = !real.starts_with(&self.root) || links.iter().any(|link| within(link));
             // One file under two names could have two states.
             if lost || !self.claims.is_empty() {
