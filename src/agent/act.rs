@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::contents::Store;
@@ -38,6 +39,9 @@ pub(super) struct Actuator<'a> {
     pub(super) login: &'a Identity,
     /// The run is to end.
     pub(super) stop: &'a AtomicBool,
+    /// Held while users and groups are changed: gpasswd(1) reads a group before it locks the file,
+    /// and takes back what another program has made of it meanwhile.
+    pub(super) accounts: Mutex<()>,
 }
 
 /// A content that is ready to become visible.
@@ -89,6 +93,7 @@ impl Actuator<'_> {
         match change {
             Change::Content { .. } | Change::Metadata { .. } => Ok(()),
             Change::Account { before, after } => {
+                let _alone = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
                 change::apply_account(before.as_ref(), after.as_ref(), &runner).map_err(say)
             }
             Change::Packages(transaction) => {

@@ -402,7 +402,13 @@ impl Session<'_> {
         let mut ended = vec![None; graph.nodes.len()];
         let mut records = Some(records);
         let mut journal: Option<Mutex<Journal>> = None;
-        let actuator = Actuator { host: self.host, store: self.store, login, stop: self.stop };
+        let actuator = Actuator {
+            host: self.host,
+            store: self.store,
+            login,
+            stop: self.stop,
+            accounts: Mutex::default(),
+        };
         let mut round = Round::Over;
         while let Ok(order) = orders.recv() {
             match order {

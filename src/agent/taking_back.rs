@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::journal::{How, Left, Objects, Owes, PastJournal, Scope, Thing};
-use crate::change::{Act, Change, Content, PackageMove, inverse};
+use crate::change::{Account, Act, Change, Content, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{Claim, Declared, Footprint, Restore, Since};
 use crate::lang::Prune;
@@ -80,8 +80,13 @@ pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<No
             continue;
         }
         let since = if thing.prune == Some(Prune::Force) { Since::Overwrite } else { Since::Keep };
-        let work =
-            Work::Restore(Restore { changes, cannot: back.cannot, since, only_shown: !wanted });
+        let work = Work::Restore(Restore {
+            changes,
+            cannot: back.cannot,
+            since,
+            only_shown: !wanted,
+            further: Vec::new(),
+        });
         let index = graph.nodes.len() + nodes.len();
         let mut made = node(index, thing.id.clone(), left.at.clone(), last_play, work);
         // Who made it may be gone.
@@ -264,8 +269,13 @@ pub(super) fn drift(scope: &Scope) -> (Vec<Node>, Vec<String>) {
         if changes.is_empty() {
             continue;
         }
-        let restore =
-            Restore { changes, cannot: Vec::new(), since: Since::Overwrite, only_shown: true };
+        let restore = Restore {
+            changes,
+            cannot: Vec::new(),
+            since: Since::Overwrite,
+            only_shown: true,
+            further: Vec::new(),
+        };
         let work = Work::Restore(restore);
         let mut made = node(nodes.len(), thing.id.clone(), left.at.clone(), 0, work);
         made.become_user.clone_from(&left.become_user);
@@ -355,6 +365,7 @@ pub(super) fn undo(
             cannot: back.cannot,
             since,
             only_shown: false,
+            further: Vec::new(),
         });
         let mut made = node(index, begin.id.clone(), begin.at.clone(), 0, work);
         made.become_user.clone_from(&begin.become_user);
@@ -364,6 +375,7 @@ pub(super) fn undo(
         made.after = order.place(number, &made.work);
         nodes.push(made);
     }
+    look_further(&mut nodes);
     for (id, service) in &journal.header.services {
         let Some((reload, restart)) = reactions.take(id) else { continue };
         react(&mut nodes, id, service, reload, restart);
@@ -425,6 +437,45 @@ impl Order {
         after.dedup();
         after.retain(|earlier| *earlier != index);
         after
+    }
+}
+
+/// What a change is about, where several of a run can be about the same.
+#[derive(PartialEq, Eq, Hash)]
+enum Target {
+    Path(RemotePath),
+    User(String),
+    Group(String),
+    Unit(String),
+}
+
+fn target(change: &Change) -> Option<Target> {
+    match change {
+        Change::Content { path, .. } | Change::Metadata { path, .. } => {
+            Some(Target::Path(path.clone()))
+        }
+        Change::Account { before, after } => match before.as_ref().or(after.as_ref())? {
+            Account::User { entry, .. } => Some(Target::User(entry.name.clone())),
+            Account::Group { entry, .. } => Some(Target::Group(entry.name.clone())),
+        },
+        Change::Unit { name, .. } => Some(Target::Unit(name.clone())),
+        Change::Packages(_) | Change::Act(_) => None,
+    }
+}
+
+/// Tells each node what later ones make of the same things.
+fn look_further(nodes: &mut [Node]) {
+    let mut further: HashMap<Target, Vec<Change>> = HashMap::new();
+    for node in nodes.iter_mut().rev() {
+        let Work::Restore(restore) = &mut node.work else { continue };
+        let targets: HashSet<Target> = restore.changes.iter().filter_map(target).collect();
+        let later = targets.iter().filter_map(|target| further.get(target));
+        restore.further = later.flatten().cloned().collect();
+        for change in &restore.changes {
+            if let Some(target) = target(change) {
+                further.entry(target).or_default().push(change.clone());
+            }
+        }
     }
 }
 

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use super::apply::Ended;
 use super::plan::Planner;
 use crate::change::Change;
@@ -7,7 +5,7 @@ use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::Restore;
 use crate::report::ChangeView;
 use crate::wire::Differing;
-use crate::world::{RemotePath, World};
+use crate::world::World;
 
 impl Planner<'_> {
     /// Plans once more all that was changed and all that comes after it, on the host as it is;
@@ -15,7 +13,6 @@ impl Planner<'_> {
     pub(super) fn verify(&self, ended: &[Option<Ended>]) -> Vec<Differing> {
         self.host.forget();
         let world = World::observed(self.host);
-        let last = self.last_restores();
         let mut concerned = vec![false; self.graph.nodes.len()];
         let mut differs = Vec::new();
         for level in self.steps.levels() {
@@ -38,7 +35,6 @@ impl Planner<'_> {
                     .filter(|index| {
                         let node = &self.graph.nodes[*index as usize];
                         self.holds(node, ended[*index as usize], &world)
-                            && self.is_last(*index, &last)
                     })
                     .collect();
                 differs.extend(self.still_differing(&open, &world));
@@ -78,21 +74,6 @@ impl Planner<'_> {
         differs
     }
 
-    /// The last node that takes something back of each path: those before it have been on the way.
-    fn last_restores(&self) -> HashMap<&RemotePath, NodeIndex> {
-        let mut last = HashMap::new();
-        for (index, node) in (0..).zip(&self.graph.nodes) {
-            for path in restored(node) {
-                last.insert(path, index);
-            }
-        }
-        last
-    }
-
-    fn is_last(&self, index: NodeIndex, last: &HashMap<&RemotePath, NodeIndex>) -> bool {
-        restored(&self.graph.nodes[index as usize]).all(|path| last.get(path) == Some(&index))
-    }
-
     /// Whether a node says how the host has to be by now: not if it was left out, if something
     /// else had to happen first, or if its guards say that there is nothing to do.
     fn holds(&self, node: &Node, ended: Option<Ended>, world: &World<'_>) -> bool {
@@ -105,18 +86,6 @@ impl Planner<'_> {
             && (ended.changed || !conditional)
             && matches!(self.guards(node, world), Ok(None))
     }
-}
-
-/// The paths that a node takes back.
-fn restored(node: &Node) -> impl Iterator<Item = &RemotePath> {
-    let changes = match &node.work {
-        Work::Restore(restore) => restore.changes.as_slice(),
-        _ => &[],
-    };
-    changes.iter().filter_map(|change| match change {
-        Change::Content { path, .. } | Change::Metadata { path, .. } => Some(path),
-        _ => None,
-    })
 }
 
 /// Whether a change leaves something that can be looked at.

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::user::{check_name, needs_root};
 use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Presence, Shape, Spec};
 use crate::change::{Account, Change};
-use crate::world::GroupEntry;
+use crate::world::{GroupEntry, RemotePath};
 
 /// A group of the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +44,10 @@ pub static SPEC: Spec = Spec {
 
 impl Kind for Group {
     fn footprint(&self) -> Footprint {
-        Footprint::default().writing(Claim::Group(self.name.clone()))
+        // Which numbers are free depends on who came before.
+        Footprint::default()
+            .writing(Claim::Group(self.name.clone()))
+            .writing(Claim::Path(RemotePath::from("/etc/group")))
     }
 
     fn check_arguments(&self) -> Result<(), PlanError> {

@@ -445,11 +445,14 @@ impl<'a> Planning<'a> {
         self.may_change(path)
     }
 
-    /// An error if a path's folder is there and the resource's user cannot write in it.
+    /// An error if a path's folder is there and the resource's user cannot write in it, or would
+    /// have to follow a link on the way that another user could have planted.
     pub fn may_change(&self, path: &RemotePath) -> Result<(), PlanError> {
-        let Some(folder) = path.parent().filter(|_| !self.actor.root) else { return Ok(()) };
+        let Some(folder) = path.parent() else { return Ok(()) };
         let predicted = self.world.entry(&folder)?;
-        let observed = predicted.by.is_none() && predicted.value != Entry::Absent;
+        // Anything else is yet to become a folder.
+        let observed = predicted.by.is_none()
+            && matches!(predicted.value, Entry::Folder { .. } | Entry::Link { .. });
         let user = &self.actor.user;
         if !observed || self.world.system().may_write(&folder, user)? {
             return Ok(());
@@ -527,13 +530,12 @@ impl<'a> Planning<'a> {
         };
         let same = match current {
             None => false,
-            Some(current) => {
-                current.mode == after.mode
-                    && self.same_user(&current.owner, &after.owner)?
-                    && self.same_group(&current.group, &after.group)?
-            }
+            Some(current) => self.same_metadata(current, &after)?,
         };
         if !same {
+            if self.actor.root {
+                self.may_change(path)?;
+            }
             self.push(Change::Metadata { path: path.clone(), before: current.cloned(), after });
         }
         Ok(())
@@ -567,6 +569,13 @@ impl<'a> Planning<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether owner, group and mode are the same, be they said by name or by number.
+    pub fn same_metadata(&self, left: &Metadata, right: &Metadata) -> Result<bool, PlanError> {
+        Ok(left.mode == right.mode
+            && self.same_user(&left.owner, &right.owner)?
+            && self.same_group(&left.group, &right.group)?)
     }
 
     fn same_user(&self, left: &str, right: &str) -> Result<bool, PlanError> {

@@ -1,11 +1,11 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::package::moved_along;
 use super::planning::{PlanError, Planning};
 use crate::change::{Account, Act, Change, Content, HomeDirectory, PackageTransaction};
-use crate::world::{Entry, GroupEntry, PackageEntry, RemotePath, UserEntry};
+use crate::world::{Entry, GroupEntry, Metadata, PackageEntry, RemotePath, UserEntry};
 
 /// What runs have changed goes back to what it was: undo, rollback and prune are plans of it.
 ///
@@ -22,6 +22,9 @@ pub struct Restore {
     pub since: Since,
     /// It is shown what would be done, and nothing is.
     pub only_shown: bool,
+    /// Changes of later nodes about the same things: what one of them has brought about already is
+    /// on its way back, and nobody else's doing.
+    pub further: Vec<Change>,
 }
 
 /// What is done with things that were changed by somebody else since.
@@ -41,18 +44,53 @@ enum Outcome {
     Differs(String),
 }
 
+/// The states that paths go through on their way back.
+struct Way<'a> {
+    /// What this plan has made of them so far.
+    made: HashMap<&'a RemotePath, &'a Content>,
+    /// What they come to, each at which step; those of later nodes are behind all steps.
+    contents: HashMap<&'a RemotePath, Vec<(usize, &'a Content)>>,
+    /// What later nodes make of their owner, group and mode.
+    metadata: HashMap<&'a RemotePath, Vec<&'a Metadata>>,
+}
+
+impl<'a> Way<'a> {
+    fn of(restore: &'a Restore) -> Self {
+        let mut way =
+            Self { made: HashMap::new(), contents: HashMap::new(), metadata: HashMap::new() };
+        for (step, change) in restore.changes.iter().chain(&restore.further).enumerate() {
+            match change {
+                Change::Content { path, after, .. } => {
+                    way.contents.entry(path).or_default().push((step, after));
+                }
+                Change::Metadata { path, after, .. } if step >= restore.changes.len() => {
+                    way.metadata.entry(path).or_default().push(after);
+                }
+                _ => {}
+            }
+        }
+        way
+    }
+
+    /// Whether a path comes to a content after that step.
+    fn comes_to(&self, path: &RemotePath, content: &Content, step: usize) -> bool {
+        let mut states = self.contents.get(path).into_iter().flatten();
+        states.any(|(at, after)| *at > step && *after == content)
+    }
+}
+
 impl Restore {
     /// Adds the differences between the predicted world and what was before.
     pub fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let mut kept = Vec::new();
-        let mut touched = false;
+        let mut way = Way::of(self);
         // Paths at which something comes to be that was not there.
         let mut fresh: HashSet<&RemotePath> = HashSet::new();
-        for change in &self.changes {
+        for (step, change) in self.changes.iter().enumerate() {
             let outcome = match change {
                 Change::Content { path, before, after } => {
                     let pushed = planning.count();
-                    let outcome = self.content(planning, path, before, after, &mut touched)?;
+                    let outcome = self.content(planning, &mut way, step, (path, before, after))?;
                     let same_type = std::mem::discriminant(before) == std::mem::discriminant(after);
                     if planning.count() > pushed && !same_type {
                         fresh.insert(path);
@@ -65,23 +103,7 @@ impl Restore {
                     Outcome::Done
                 }
                 Change::Metadata { path, before, after } => {
-                    let current = planning.entry(path)?.metadata().cloned();
-                    // Nothing there: its content was refused, or is gone already.
-                    match current {
-                        None => Outcome::Done,
-                        Some(current) if current == *after => Outcome::Done,
-                        Some(current) => {
-                            let expected = before.as_ref().is_none_or(|before| *before == current);
-                            if expected || self.since == Since::Overwrite {
-                                let before = Some(current);
-                                let (path, after) = (path.clone(), after.clone());
-                                planning.push(Change::Metadata { path, before, after });
-                                Outcome::Done
-                            } else {
-                                Outcome::Differs(format!("owner or mode of {path}"))
-                            }
-                        }
-                    }
+                    self.metadata(planning, &way, path, before.as_ref(), after)?
                 }
                 Change::Account { before, after } => {
                     self.account(planning, before.as_ref(), after.as_ref())?
@@ -93,7 +115,11 @@ impl Restore {
                     current.active = entry.active;
                     current.enabled = entry.enablement.starts_with("enabled");
                     current.masked = entry.enablement.starts_with("masked");
-                    if !entry.exists || current == *after {
+                    let further = self.is_further(|change| {
+                        matches!(change, Change::Unit { name: other, after, .. }
+                            if other == name && *after == current)
+                    });
+                    if !entry.exists || current == *after || further {
                         Outcome::Done
                     } else if current == *before || self.since != Since::Refuse {
                         planning.push(Change::Unit {
@@ -108,7 +134,7 @@ impl Restore {
                     }
                 }
                 Change::Act(Act::ReloadManager { .. }) => {
-                    if touched {
+                    if !way.made.is_empty() {
                         planning.push(change.clone());
                     }
                     Outcome::Done
@@ -139,16 +165,23 @@ impl Restore {
         Ok(())
     }
 
-    fn content(
+    fn is_further(&self, about: impl Fn(&Change) -> bool) -> bool {
+        self.further.iter().any(about)
+    }
+
+    fn content<'a>(
         &self,
         planning: &mut Planning<'_>,
-        path: &RemotePath,
-        before: &Content,
-        after: &Content,
-        touched: &mut bool,
+        way: &mut Way<'a>,
+        step: usize,
+        (path, before, after): (&'a RemotePath, &Content, &'a Content),
     ) -> Result<Outcome, PlanError> {
-        let current = planning.content(path)?;
-        if current == *after {
+        let current = match way.made.get(path) {
+            Some(made) => (*made).clone(),
+            None => planning.content(path)?,
+        };
+        let further = !way.made.contains_key(path) && way.comes_to(path, &current, step);
+        if current == *after || further {
             return Ok(Outcome::Done);
         }
         let expected = current == *before;
@@ -159,7 +192,7 @@ impl Restore {
         if current == Content::Folder && *after != Content::Folder {
             if self.since == Since::Overwrite {
                 planning.absent(path)?;
-                *touched = true;
+                way.made.insert(path, after);
                 if *after == Content::Absent {
                     return Ok(Outcome::Done);
                 }
@@ -174,10 +207,42 @@ impl Restore {
         if *after != Content::Absent {
             planning.needs_parent(path)?;
         }
-        *touched = true;
+        way.made.insert(path, after);
         planning.push(Change::Content {
             path: path.clone(),
             before: current,
+            after: after.clone(),
+        });
+        Ok(Outcome::Done)
+    }
+
+    fn metadata(
+        &self,
+        planning: &mut Planning<'_>,
+        way: &Way<'_>,
+        path: &RemotePath,
+        before: Option<&Metadata>,
+        after: &Metadata,
+    ) -> Result<Outcome, PlanError> {
+        // Nothing there: its content was refused, or is gone already.
+        let Some(current) = planning.entry(path)?.metadata().cloned() else {
+            return Ok(Outcome::Done);
+        };
+        let further = way.metadata.get(path).into_iter().flatten().copied();
+        for wanted in further.chain([after]) {
+            if planning.same_metadata(&current, wanted)? {
+                return Ok(Outcome::Done);
+            }
+        }
+        if self.since != Since::Overwrite
+            && let Some(before) = before
+            && !planning.same_metadata(&current, before)?
+        {
+            return Ok(Outcome::Differs(format!("owner or mode of {path}")));
+        }
+        planning.push(Change::Metadata {
+            path: path.clone(),
+            before: Some(current),
             after: after.clone(),
         });
         Ok(Outcome::Done)
@@ -206,7 +271,12 @@ impl Restore {
                 let current = planning.user(&name)?;
                 let wanted = user(after);
                 let expected = user(before);
-                if same_user(wanted, current.as_ref()) {
+                let further = self.is_further(|change| {
+                    matches!(change, Change::Account { before, after }
+                        if user(before.as_ref().or(after.as_ref())).is_some_and(|it| it.name == name)
+                            && same_user(user(after.as_ref()), current.as_ref()))
+                });
+                if same_user(wanted, current.as_ref()) || further {
                     return Ok(Outcome::Done);
                 }
                 if !same_user(expected, current.as_ref()) && self.since != Since::Overwrite {
@@ -234,7 +304,12 @@ impl Restore {
             Some(Account::Group { entry, system }) => {
                 let name = entry.name.clone();
                 let current = planning.group(&name)?;
-                if same_group(group(after), current.as_ref()) {
+                let further = self.is_further(|change| {
+                    matches!(change, Change::Account { before, after }
+                        if group(before.as_ref().or(after.as_ref())).is_some_and(|it| it.name == name)
+                            && same_group(group(after.as_ref()), current.as_ref()))
+                });
+                if same_group(group(after), current.as_ref()) || further {
                     return Ok(Outcome::Done);
                 }
                 if !same_group(group(before), current.as_ref()) && self.since != Since::Overwrite {

@@ -110,7 +110,11 @@ impl Kind for User {
             Some(home) => home.clone(),
             None => RemotePath::new(format!("/home/{}", self.name)),
         };
-        let mut footprint = Footprint::default().writing(Claim::User(self.name.clone()));
+        // Which numbers are free depends on who came before.
+        let mut footprint = Footprint::default()
+            .writing(Claim::User(self.name.clone()))
+            .writing(Claim::Path(RemotePath::from("/etc/passwd")))
+            .writing(Claim::Path(RemotePath::from("/etc/group")));
         if self.state == Presence::Absent {
             // The group of its own name goes with it.
             footprint = footprint.writing(Claim::Group(self.name.clone()));

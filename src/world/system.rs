@@ -72,7 +72,8 @@ pub trait System: Send + Sync {
     fn entry(&self, path: &RemotePath) -> Result<Entry, ObserveError>;
     /// The bytes of a regular file of at most [`EDIT_LIMIT`].
     fn read(&self, path: &RemotePath) -> Result<Vec<u8>, ObserveError>;
-    /// Whether a user may put things into a directory, or take them out.
+    /// Whether a user may put things into a directory, or take them out. An error for root if a
+    /// link leads there that another user could have planted.
     fn may_write(&self, folder: &RemotePath, user: &str) -> Result<bool, ObserveError>;
     /// Digest and size of a regular file of any size.
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError>;

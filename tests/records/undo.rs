@@ -106,6 +106,39 @@ fn what_others_changed_since_is_not_overwritten_without_force() {
 }
 
 #[test]
+fn one_path_that_several_states_and_steps_have_changed() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.sh(
+        "a",
+        "mkdir -p /srv/tree; echo one >/srv/lines; echo x >/srv/tree/d; chmod 640 /srv/lines",
+    );
+    let before = hosts.sh("a", PICTURE);
+    hosts.write("files/tree/d/e", "e");
+    // A number in place of a name, two edits of one file, and a directory in place of a file.
+    let states = "\
+- file: /srv/new
+  content: new
+  replace: false
+  group: \"0\"
+- line_in_file: /srv/new
+  line: second
+- line_in_file: /srv/lines
+  line: two
+- line_in_file: /srv/lines
+  line: three
+- tree: /srv/tree
+  source: tree
+";
+    let run = hosts.converge(states).succeeds();
+    let done = undo(&hosts, &run.run, &[]);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(hosts.sh("a", PICTURE), before);
+    // What was taken back already is not what somebody else has changed.
+    let again = undo(&hosts, &run.run, &[]);
+    assert_eq!(again.code, 0, "{again}");
+}
+
+#[test]
 fn services_take_up_what_is_restored_and_what_cannot_be_is_named() {
     let Some(hosts) = Hosts::new(&["a"]) else { return };
     hosts.sh("a", "echo old >/srv/watched");
