@@ -8,6 +8,7 @@
 mod act;
 mod apply;
 mod bounds;
+mod carry_out;
 mod contents;
 mod environment;
 mod journal;
@@ -319,6 +320,7 @@ impl Session<'_> {
         let mut records = Records::read(&self.state);
         records.open(&options.run);
         if options.lock {
+            records.tidy(&self.state);
             records.refresh(&self.state, &options.run, declared).map_err(|error| {
                 AgentError::Record(format!("{}: {error}", self.state.path().display()))
             })?;

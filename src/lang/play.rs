@@ -134,26 +134,9 @@ impl Program {
         let source = sources.add("hosts", String::from("all"));
         let hosts = Node::text(Span::new(source, 0, 3), "all");
         let file = StateFile { path: Path::new("hosts").into(), includer: None, confined: None };
-        let play = Play {
-            name: String::from("all"),
-            span: hosts.span,
-            hosts: Some(hosts),
-            connection: None,
-            remote_user: None,
-            any_errors_fatal: true,
-            prune: false,
-            on_failure: OnFailure::Stop,
-            becomes: None,
-            become_user: None,
-            environment: None,
-            tags: None,
-            items: Vec::new(),
-            broken: Vec::new(),
-            defaults: Vec::new(),
-            vars: None,
-            vars_files: Vec::new(),
-            file: Arc::new(file),
-        };
+        let mut play = Play::blank(hosts.span, Arc::new(file));
+        play.name = String::from("all");
+        play.hosts = Some(hosts);
         Self { plays: vec![play] }
     }
 
@@ -197,6 +180,30 @@ impl Program {
 }
 
 impl Play {
+    /// A play that says nothing.
+    fn blank(span: Span, file: Arc<StateFile>) -> Self {
+        Self {
+            name: String::new(),
+            span,
+            hosts: None,
+            connection: None,
+            remote_user: None,
+            any_errors_fatal: true,
+            prune: false,
+            on_failure: OnFailure::Stop,
+            becomes: None,
+            become_user: None,
+            environment: None,
+            tags: None,
+            items: Vec::new(),
+            broken: Vec::new(),
+            defaults: Vec::new(),
+            vars: None,
+            vars_files: Vec::new(),
+            file,
+        }
+    }
+
     /// The layers of variables of one host in this play, lowest first: `defaults`, `inventory`
     /// (as given), `vars`, `vars_files`, `extra`.
     ///
@@ -297,26 +304,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
         );
         return None;
     }
-    let mut play = Play {
-        name: String::new(),
-        span: node.span,
-        hosts: None,
-        connection: None,
-        remote_user: None,
-        any_errors_fatal: true,
-        prune: false,
-        on_failure: OnFailure::Stop,
-        becomes: None,
-        become_user: None,
-        environment: None,
-        tags: None,
-        items: Vec::new(),
-        broken: Vec::new(),
-        defaults: Vec::new(),
-        vars: None,
-        vars_files: Vec::new(),
-        file: file.clone(),
-    };
+    let mut play = Play::blank(node.span, file.clone());
     let mut gathered = Gathered::default();
     let mut own_defaults = None;
     let mut own_states = Vec::new();

@@ -93,6 +93,19 @@ impl Records {
         Ok(records)
     }
 
+    /// Removes what a run that was killed has left half-written; only the holder of the lock may.
+    pub(super) fn tidy(&self, folder: &StateFolder) {
+        // What is not there need not be removed.
+        if let Ok(runs) = folder.open("runs", false) {
+            let _ = rustix::fs::unlinkat(&runs, format!(".{LEDGER}.new"), AtFlags::empty());
+        }
+        if !self.cut_off.is_empty()
+            && let Ok(objects) = folder.open("objects", false)
+        {
+            Objects::new(objects).tidy();
+        }
+    }
+
     /// Takes over what is declared by now of things that are known, and writes that down.
     pub(super) fn refresh(
         &mut self,

@@ -90,6 +90,14 @@ impl Objects {
         Ok(())
     }
 
+    /// Removes contents that came half-way.
+    pub(in crate::agent) fn tidy(&self) {
+        let names = self.names().unwrap_or_default();
+        for name in names.iter().filter(|name| name.to_bytes().starts_with(b".")) {
+            let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
+        }
+    }
+
     fn names(&self) -> io::Result<Vec<CString>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.folder)? {
