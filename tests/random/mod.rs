@@ -12,13 +12,18 @@ impl Random {
         Self(seed)
     }
 
-    /// The seed that `CONVERGE_SEED` names, or one of this moment; it is printed.
+    /// The seed that `CONVERGE_SEED` names; `now` is one of this moment. It is always the same one otherwise, so that
+    /// nobody's change is held up by what it did not bring; and it is printed.
     pub fn seed() -> u64 {
-        let given = std::env::var("CONVERGE_SEED").ok();
-        let seed = given.map(|seed| seed.parse().unwrap()).unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-            u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
-        });
+        let seed = match std::env::var("CONVERGE_SEED").ok().as_deref() {
+            None => 2026,
+            Some("now") => {
+                let epoch = std::time::UNIX_EPOCH;
+                let now = std::time::SystemTime::now().duration_since(epoch).unwrap();
+                u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
+            }
+            Some(given) => given.parse().unwrap(),
+        };
         println!("CONVERGE_SEED={seed}");
         seed
     }
