@@ -210,3 +210,43 @@ fn a_run_that_is_interrupted_stops_cleanly() {
     assert_swept(&hosts);
     assert_finishes(&hosts);
 }
+
+#[test]
+fn an_agent_that_is_killed_while_it_checks() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let states = |content: &str| {
+        format!(
+            "\
+- file: /srv/changed
+  content: \"{content}\\n\"
+  validate: test ! -e /srv/slow || sleep 300
+- file: /srv/new
+  state: {}
+  content: new
+  validate: test ! -e /srv/slow || sleep 300
+",
+            if content == "old" { "absent" } else { "present" }
+        )
+    };
+    let old = states("old").replace("  content: new\n", "");
+    hosts.converge(&old).succeeds();
+    hosts.sh("a", "touch /srv/slow");
+    let running = hosts.converge(&states("new")).start();
+    let begun = Instant::now();
+    while hosts.try_sh("a", "grep -qs new /srv/new && pgrep -f '[s]leep 300'").code != 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never came to its check");
+    }
+    hosts.sh("a", "pkill -KILL -f 'converge/[a]gent'; pkill -f '[s]leep 300'; rm /srv/slow");
+    assert_eq!(running.ended().code, 3);
+    // Nobody has checked what is there: it does not count.
+    hosts.sh("a", "grep -q new /srv/changed");
+    let plan = hosts.converge(&states("new")).args(&["--dry-run"]).report();
+    assert_eq!(plan.count("change"), 2, "{plan}");
+    let plan = hosts.converge(&old).args(&["--dry-run"]).report();
+    plan.assert_unchanged();
+    assert_eq!(hosts.sh("a", "cat /srv/changed"), "new\n", "a dry run changes nothing");
+    hosts.converge(&old).succeeds().assert_unchanged();
+    assert_eq!(hosts.sh("a", "cat /srv/changed; ls -A /srv"), "old\nchanged\n");
+    hosts.converge(&states("new")).succeeds();
+    assert_eq!(hosts.sh("a", "cat /srv/changed; ls -A /srv"), "new\nchanged\nnew\n");
+}

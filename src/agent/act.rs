@@ -479,7 +479,7 @@ fn parts(mut rest: &[Change], size: usize) -> impl Iterator<Item = &[Change]> {
 }
 
 /// The command that checks a node's contents before they go live.
-fn check_of(node: &Node) -> Option<&str> {
+pub(super) fn check_of(node: &Node) -> Option<&str> {
     match &node.work {
         Work::Resource(declared) => declared.kind().validate(),
         _ => None,

@@ -16,6 +16,7 @@ mod output;
 mod patience;
 mod plan;
 mod recorder;
+mod repair;
 mod show;
 mod steps;
 mod sweep;
@@ -320,6 +321,7 @@ impl Session<'_> {
         let mut records = Records::read(&self.state);
         records.open(&options.run);
         if options.lock {
+            repair::repair(&records.cut_off, self.host, login);
             records.tidy(&self.state);
             records.refresh(&self.state, &options.run, declared).map_err(|error| {
                 AgentError::Record(format!("{}: {error}", self.state.path().display()))
@@ -365,6 +367,9 @@ impl Session<'_> {
             }
         }
         let running = if options.lock { None } else { self.state.holder() };
+        if !options.lock && running.is_none() {
+            self.host.see_instead(repair::seen_instead(&records.cut_off, self.host, login));
+        }
         let notes = Notes {
             cut_off: cut_off(&records, running.is_some()),
             unreadable: records.unreadable.clone(),
@@ -608,8 +613,10 @@ fn cannot(node: &Node) -> Option<String> {
 /// Runs that died; one that has not ended may be the one that is going on.
 fn cut_off(records: &Records, running: bool) -> Vec<CutOff> {
     let dead = records.cut_off.iter().filter(|_| !running);
-    let dead =
-        dead.map(|journal| CutOff { run: journal.header.run.clone(), in_hand: journal.in_hand() });
+    let dead = dead.map(|journal| CutOff {
+        run: journal.header.run.clone(),
+        in_hand: journal.in_hand().map(|begin| begin.id.to_string()).collect(),
+    });
     let interrupted = records.interrupted().iter();
     let interrupted = interrupted.map(|run| CutOff { run: run.clone(), in_hand: Vec::new() });
     dead.chain(interrupted).collect()

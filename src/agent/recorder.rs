@@ -2,6 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::act::check_of;
 use super::journal::{Begin, End, How, Journal, Owes, without_secrets};
 use super::plan::{Planner, is_change};
 use super::show::Bounds;
@@ -69,6 +70,7 @@ impl<'a> Recorder<'a> {
                     .iter()
                     .map(|change| without_secrets(change, node.sensitive))
                     .collect(),
+                unchecked: check_of(node).is_some_and(|check| !check.contains("%s")),
                 owes: self.owes.get(index).cloned().unwrap_or_default(),
                 stood,
                 groups: self.groups_of_removed(changes),

@@ -69,6 +69,12 @@ impl Place {
         Ok(Self { folder: Arc::new(folder), name, path: path.clone() })
     }
 
+    /// The same place once more.
+    fn again(&self) -> Self {
+        let Self { folder, name, path } = self;
+        Self { folder: Arc::clone(folder), name: name.clone(), path: path.clone() }
+    }
+
     fn stat(&self) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -332,11 +338,7 @@ impl Staged {
 
     /// Keeps what stands at the place aside, so that it can be put back.
     pub fn keep_before(&self) -> io::Result<Backup> {
-        let place = Place {
-            folder: Arc::clone(&self.place.folder),
-            name: self.place.name.clone(),
-            path: self.place.path.clone(),
-        };
+        let place = self.place.again();
         let name = match place.stat()? {
             None => None,
             Some(_) => {
@@ -414,6 +416,43 @@ impl Backup {
 impl Drop for Backup {
     fn drop(&mut self) {
         self.unlink();
+    }
+}
+
+/// What a run that was killed has left beside a path.
+pub struct Leftovers {
+    place: Place,
+}
+
+impl Leftovers {
+    /// Of that path.
+    pub fn of(path: &RemotePath) -> io::Result<Self> {
+        Ok(Self { place: Place::open(path)? })
+    }
+
+    /// Where it has kept what stood there before, if it has.
+    pub fn kept(&self) -> io::Result<Option<RemotePath>> {
+        let name = self.place.temporary_name(Purpose::Old);
+        match rustix::fs::statat(&self.place.folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(self.place.path.parent().map(|folder| folder.join(&name))),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts back what stood there: what was kept, or nothing.
+    pub fn put_back(&self) -> io::Result<()> {
+        let name = self.kept()?.map(|_| self.place.temporary_name(Purpose::Old));
+        let place = self.place.again();
+        Backup { place, name }.restore()
+    }
+
+    /// Removes it all. Nothing is there, in most cases.
+    pub fn sweep(&self) {
+        for purpose in [Purpose::New, Purpose::Old] {
+            let name = self.place.temporary_name(purpose);
+            let _ = rustix::fs::unlinkat(&self.place.folder, &name, AtFlags::empty());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, OFlags};
@@ -28,6 +28,7 @@ const AT_A_TIME: usize = 64;
 pub struct Host {
     memory: Mutex<Memory>,
     digests: Digests,
+    instead: OnceLock<HashMap<RemotePath, Option<RemotePath>>>,
 }
 
 /// What was read once and holds until something changes it.
@@ -56,6 +57,19 @@ impl Host {
         Self { digests, ..Self::default() }
     }
 
+    /// Sees something else at some paths from now on: what stands at another path, or nothing.
+    pub fn see_instead(&self, instead: HashMap<RemotePath, Option<RemotePath>>) {
+        let _ = self.instead.set(instead);
+    }
+
+    /// Where what is seen at a path really stands; none for nothing.
+    fn seen<'p>(&'p self, path: &'p RemotePath) -> Option<&'p RemotePath> {
+        match self.instead.get().and_then(|instead| instead.get(path)) {
+            Some(other) => other.as_ref(),
+            None => Some(path),
+        }
+    }
+
     /// Remembers the digests that were taken for the next run.
     pub fn remember(&self) {
         self.digests.save();
@@ -75,6 +89,7 @@ impl Host {
 
     /// Opens a regular file for reading, as this thread looks at files.
     pub fn open(&self, path: &RemotePath) -> io::Result<fs::File> {
+        let path = self.seen(path).ok_or(io::ErrorKind::NotFound)?;
         as_reader(|| open_regular(path))
     }
 
@@ -295,6 +310,7 @@ fn as_reader<T>(look: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 impl System for Host {
     fn entry(&self, path: &RemotePath) -> Result<Entry, ObserveError> {
         let doing = || format!("looking at {path}");
+        let Some(path) = self.seen(path) else { return Ok(Entry::Absent) };
         let found = match as_reader(|| fs::symlink_metadata(path.as_path())) {
             Ok(found) => found,
             Err(error) => {
@@ -331,7 +347,7 @@ impl System for Host {
     fn read(&self, path: &RemotePath) -> Result<Vec<u8>, ObserveError> {
         let doing = || format!("reading {path}");
         let fail = |error| ObserveError::new(doing(), error);
-        let file = as_reader(|| open_regular(path)).map_err(fail)?;
+        let file = self.open(path).map_err(fail)?;
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(file, EDIT_LIMIT + 1), &mut bytes)
             .map_err(fail)?;
@@ -374,7 +390,7 @@ impl System for Host {
 
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError> {
         let fail = |error| ObserveError::new(format!("reading {path}"), error);
-        let mut file = as_reader(|| open_regular(path)).map_err(fail)?;
+        let mut file = self.open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if let Some(known) = self.digests.get(&metadata) {
             return Ok(known);

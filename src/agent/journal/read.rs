@@ -120,9 +120,9 @@ impl PastJournal {
     }
 
     /// Resources that were being changed when the run died.
-    pub(in crate::agent) fn in_hand(&self) -> Vec<String> {
+    pub(in crate::agent) fn in_hand(&self) -> impl Iterator<Item = &Begin> {
         let open = self.ended().into_iter().filter(|(_, end)| end.is_none());
-        open.map(|(begin, _)| begin.id.to_string()).collect()
+        open.map(|(begin, _)| begin)
     }
 
     /// All that is owed after it, if that was owed before.

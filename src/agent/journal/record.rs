@@ -77,6 +77,9 @@ pub(in crate::agent) struct Begin {
     pub(in crate::agent) sensitive: Option<bool>,
     /// In the order in which they are made.
     pub(in crate::agent) changes: Vec<Change>,
+    /// They are checked once they are made, and put back if the check fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::agent) unchecked: bool,
     /// What has to follow once it has changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::agent) owes: Vec<Owes>,
