@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::contents::Store;
 use super::environment::environment_of;
 use super::wave::Wave;
-use crate::change::files::{Backup, Numbers, Place, Settled, Staged};
+use crate::change::files::{Backup, Numbers, Place, SYNC_FILE_SYSTEM, Staged, Unsynced};
 use crate::change::{
     self, Act, ApplyError, Change, Command, Content, Execution, Run, Runner, Wait, WaitFor,
 };
@@ -28,8 +28,6 @@ const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check of contents may take, if nothing else is declared.
 const CHECK_PATIENCE: Duration = Duration::from_secs(60);
-/// From that many on, one sync of the file system is cheaper than one for each file.
-const SYNC_FILE_SYSTEM: usize = 16;
 
 /// Makes changes on the real host.
 pub(super) struct Actuator<'a> {
@@ -251,6 +249,7 @@ impl Actuator<'_> {
         node_of: &dyn Fn(NodeIndex) -> &'n Node,
     ) -> HashMap<NodeIndex, String> {
         let mut failed = HashMap::new();
+        let mut unsynced = Unsynced::default();
         let mut ready: Vec<Ready> = Vec::new();
         // Contents that one command checks all at once.
         let mut checked: HashMap<(String, Option<String>), Vec<Ready>> = HashMap::new();
@@ -260,12 +259,12 @@ impl Actuator<'_> {
             let size = if check_of(node).is_some() { usize::MAX } else { STAGE_LIMIT };
             for part in parts(changes, size) {
                 if ready.len() + part.len() > STAGE_LIMIT {
-                    settle(std::mem::take(&mut ready), &mut failed);
+                    settle(std::mem::take(&mut ready), &mut unsynced, &mut failed);
                 }
                 let staged = self
                     .identity(node)
                     .and_then(|identity| {
-                        acting_as(&identity, || self.stage(part))
+                        acting_as(&identity, || self.stage(part, &mut unsynced))
                             .map_err(|error| error.to_string())?
                     })
                     .and_then(|staged| self.check_candidates(node, staged));
@@ -286,15 +285,20 @@ impl Actuator<'_> {
                 }
             }
         }
-        settle(ready, &mut failed);
+        settle(ready, &mut unsynced, &mut failed);
         for ((check, _), group) in checked {
-            self.settle_checked(&check, group, node_of, &mut failed);
+            self.settle_checked(&check, group, node_of, &mut unsynced, &mut failed);
+        }
+        if let Err(error) = unsynced.sync() {
+            for (index, _) in wave.work() {
+                failed.entry(*index).or_insert_with(|| error.to_string());
+            }
         }
         failed
     }
 
     /// Does at once what can be done at once, and stages file contents.
-    fn stage(&self, changes: &[Change]) -> Result<Vec<Staged>, String> {
+    fn stage(&self, changes: &[Change], unsynced: &mut Unsynced) -> Result<Vec<Staged>, String> {
         let mut staged = Vec::new();
         let mut with_content: Vec<&RemotePath> = Vec::new();
         for change in changes {
@@ -305,7 +309,7 @@ impl Actuator<'_> {
                         Change::Metadata { path: other, after, .. } if other == path => Some(after),
                         _ => None,
                     });
-                    self.stage_content(path, after, wanted, &mut staged)
+                    self.stage_content(path, after, wanted, &mut staged, unsynced)
                 }
                 Change::Metadata { path, after, .. } if !with_content.contains(&path) => self
                     .numbers(after)
@@ -328,6 +332,7 @@ impl Actuator<'_> {
         after: &Content,
         metadata: Option<&Metadata>,
         staged: &mut Vec<Staged>,
+        unsynced: &mut Unsynced,
     ) -> Result<(), String> {
         let (doing, result) = match after {
             Content::File(id) => {
@@ -351,7 +356,7 @@ impl Actuator<'_> {
                             mode: 0o755,
                         },
                     };
-                    Place::open(path)?.make_folder(numbers)
+                    unsynced.add(Place::open(path)?.make_folder(numbers)?)
                 })();
                 ("making the directory", result)
             }
@@ -361,12 +366,13 @@ impl Actuator<'_> {
                         .map(|metadata| self.numbers(metadata))
                         .transpose()?
                         .map(|numbers| (numbers.uid, numbers.gid));
-                    Place::open(path)?.make_link(target.as_path(), owner)
+                    unsynced.add(Place::open(path)?.make_link(target.as_path(), owner)?)
                 })();
                 ("making the link", result)
             }
             Content::Absent | Content::Other => {
-                ("removing", Place::open(path).and_then(|place| place.remove()))
+                let removed = Place::open(path).and_then(|place| place.remove());
+                ("removing", removed.and_then(|settled| unsynced.add(settled)))
             }
         };
         result.map_err(|error: io::Error| format!("{doing} {path}: {error}"))
@@ -418,34 +424,26 @@ impl Actuator<'_> {
         check: &str,
         group: Vec<Ready>,
         node_of: &dyn Fn(NodeIndex) -> &'n Node,
+        unsynced: &mut Unsynced,
         failed: &mut HashMap<NodeIndex, String>,
     ) {
         let Some(first) = group.first().map(|ready| ready.node) else { return };
         let nodes: Vec<NodeIndex> = group.iter().map(|ready| ready.node).collect();
         let mut backups: Vec<Backup> = Vec::new();
-        let mut visible = Vec::new();
         let mut result = Ok(());
         for ready in group {
             let made = ready.staged.sync().and_then(|()| {
                 backups.push(ready.staged.keep_before()?);
-                ready.staged.commit()
+                unsynced.add(ready.staged.commit()?)
             });
-            match made {
-                Ok(settled) => visible.push(settled),
-                Err(error) => {
-                    result = Err(error.to_string());
-                    break;
-                }
+            if let Err(error) = made {
+                result = Err(error.to_string());
+                break;
             }
         }
         let result = result.and_then(|()| self.check(node_of(first), check, check));
         match result {
-            Ok(()) => {
-                backups.into_iter().for_each(Backup::discard);
-                if let Err(error) = Settled::sync_all(&visible) {
-                    failed.extend(nodes.into_iter().map(|node| (node, error.to_string())));
-                }
-            }
+            Ok(()) => backups.into_iter().for_each(Backup::discard),
             Err(mut message) => {
                 for backup in backups.into_iter().rev() {
                     if let Err(error) = backup.restore() {
@@ -486,8 +484,8 @@ pub(super) fn check_of(node: &Node) -> Option<&str> {
     }
 }
 
-/// Makes staged contents durable, then visible, then their names durable.
-fn settle(ready: Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
+/// Makes staged contents durable, then visible.
+fn settle(ready: Vec<Ready>, unsynced: &mut Unsynced, failed: &mut HashMap<NodeIndex, String>) {
     if ready.is_empty() {
         return;
     }
@@ -498,23 +496,13 @@ fn settle(ready: Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
         failed.extend(ready.into_iter().map(|one| (one.node, error.to_string())));
         return;
     }
-    let mut settled = Vec::new();
-    let mut nodes = Vec::new();
     for one in ready {
         let path = one.staged.path().clone();
         let synced = if all_at_once { Ok(()) } else { one.staged.sync() };
-        match synced.and_then(|()| one.staged.commit()) {
-            Ok(done) => {
-                settled.push(done);
-                nodes.push(one.node);
-            }
-            Err(error) => {
-                failed.insert(one.node, format!("writing {path}: {error}"));
-            }
+        let made = synced.and_then(|()| unsynced.add(one.staged.commit()?));
+        if let Err(error) = made {
+            failed.insert(one.node, format!("writing {path}: {error}"));
         }
-    }
-    if let Err(error) = Settled::sync_all(&settled) {
-        failed.extend(nodes.into_iter().map(|node| (node, error.to_string())));
     }
 }
 

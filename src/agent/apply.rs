@@ -1,9 +1,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::act::Actuator;
+use super::confirm::Confirmation;
 use super::output::Output;
 use super::plan::{NodePlan, Plan, Planner, explain, is_change};
 use super::recorder::Recorder;
@@ -41,6 +42,7 @@ pub(super) struct Applier<'a> {
     pub(super) output: &'a Arc<Output>,
     pub(super) stop: &'a AtomicBool,
     pub(super) recorder: &'a Recorder<'a>,
+    pub(super) confirmation: &'a Confirmation<'a>,
 }
 
 /// A step that was carried out on its own: its outcomes, how long it took, and the packages that
@@ -61,13 +63,17 @@ enum Turn {
 }
 
 /// State of one play's walk.
-struct Walk {
-    ended: Vec<Option<Ended>>,
+pub(super) struct Walk {
+    pub(super) ended: Vec<Option<Ended>>,
     /// Steps after which something had changed on their way.
     disturbed: Vec<bool>,
     waiting: Vec<usize>,
     done: HashSet<usize>,
-    failed: bool,
+    pub(super) failed: bool,
+    /// Changes that may have locked the operator out, with how long a login may take after them.
+    pub(super) unconfirmed: Vec<(NodeIndex, Duration)>,
+    /// Why nothing more begins, where those go back.
+    pub(super) over: Option<String>,
 }
 
 impl Walk {
@@ -97,8 +103,12 @@ impl Applier<'_> {
             waiting,
             done: HashSet::new(),
             failed: false,
+            unconfirmed: Vec::new(),
+            over: None,
         };
         let result = self.walk(&mut walk, first);
+        self.confirm(&mut walk, true);
+        self.take_back_unconfirmed(&mut walk);
         *ended = walk.ended;
         result.map(|()| walk.failed)
     }
@@ -109,6 +119,7 @@ impl Applier<'_> {
         std::thread::scope(|scope| {
             let mut running = 0;
             loop {
+                self.confirm(walk, false);
                 let ready = self.take_ready(walk, first, running);
                 let idle = ready.is_empty();
                 let mut wave = Wave::default();
@@ -117,13 +128,21 @@ impl Applier<'_> {
                 for step in ready {
                     match self.turn(step, walk, &world) {
                         Turn::Settled(outcomes) => self.finish(walk, step, outcomes, 0),
-                        Turn::Act(work, settled) if self.is_light(&work) => {
-                            self.lay_over(&work, &world)?;
-                            wave.add(step, work, settled);
-                        }
                         // It is looked at anew once a thread is free.
-                        Turn::Act(..) if running >= threads => walk.wait(step),
+                        Turn::Act(work, _) if running >= threads && !self.is_light(&work) => {
+                            walk.wait(step);
+                        }
                         Turn::Act(work, settled) => {
+                            if let Err(message) = self.arm(walk, &work) {
+                                let outcomes = self.fail_all(&work, settled, &message);
+                                self.finish(walk, step, outcomes, 0);
+                                continue;
+                            }
+                            if self.is_light(&work) {
+                                self.lay_over(&work, &world)?;
+                                wave.add(step, work, settled);
+                                continue;
+                            }
                             if let Err(message) = self.recorder.begin(work.iter()) {
                                 let outcomes = self.fail_all(&work, settled, &message);
                                 self.finish(walk, step, outcomes, 0);
@@ -266,6 +285,9 @@ impl Applier<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return skipped(STOPPED);
         }
+        if walk.over.is_some() {
+            return skipped("no fresh login worked");
+        }
         let ended = |index: &NodeIndex| walk.ended[*index as usize].unwrap_or_default();
         if let Some(failed) = node.require.iter().find(|index| ended(index).blocked) {
             return skipped(&format!("{} failed", self.node(*failed).id));
@@ -404,7 +426,7 @@ impl Applier<'_> {
     }
 
     /// Tells the controller; where it is gone, what is in hand is finished and nothing more begun.
-    fn tell(&self, message: &FromAgent) {
+    pub(super) fn tell(&self, message: &FromAgent) {
         if self.output.send(message).is_err() {
             self.stop.store(true, Ordering::Relaxed);
         }

@@ -9,10 +9,12 @@ mod act;
 mod apply;
 mod bounds;
 mod carry_out;
+mod confirm;
 mod contents;
 mod environment;
 mod journal;
 mod output;
+mod past;
 mod patience;
 mod plan;
 mod recorder;
@@ -20,11 +22,12 @@ mod repair;
 mod show;
 mod steps;
 mod sweep;
+mod switch;
 mod taking_back;
 mod verify;
 mod wave;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -35,20 +38,21 @@ use std::time::SystemTime;
 
 use act::Actuator;
 use apply::Applier;
+use confirm::{Confirmation, Confirmations};
 use contents::{Piece, Store};
 use journal::{
-    Journal, Lock, NotLocked, Objects, Purpose, Records, RunEnd, StateFolder, boot_id, by_debtor,
-    past_runs, try_lock_account,
+    Journal, Lock, NotLocked, Purpose, Reacting, Records, RunEnd, StateFolder, boot_id, by_debtor,
+    try_lock_account,
 };
 use output::Output;
 use plan::Planner;
 use recorder::Recorder;
 use steps::Steps;
+pub use switch::{SWITCH, keep_watch};
 
 use crate::graph::{Graph, Node, Work};
-use crate::kind::{Actor, Declared, Restore};
-use crate::report::{Drift, HostStatus, RunInfo};
-use crate::resource::ResourceId;
+use crate::kind::{Actor, Restore};
+use crate::report::RunInfo;
 use crate::wire::{
     self, AddedNode, Bound, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent,
 };
@@ -108,9 +112,10 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
     let stop = Arc::new(AtomicBool::new(false));
     let (pieces, incoming) = mpsc::sync_channel(PIECES);
     let (control, orders) = mpsc::channel();
+    let (answers, confirmations) = mpsc::channel();
     let reader_stop = Arc::clone(&stop);
     std::thread::spawn(move || {
-        listen(input, &pieces, &control, &reader_stop);
+        listen(input, &pieces, &control, &answers, &reader_stop);
         reader_stop.store(true, Ordering::Relaxed);
     });
     if let Some(now) = start.now {
@@ -122,7 +127,15 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
         None => StateFolder::of(&host.own_identity()?),
     }
     .watched_by(start.on_journal);
-    let mut session = Session { host: &host, store: &store, output: &output, stop: &stop, state };
+    let mut session = Session {
+        host: &host,
+        store: &store,
+        output: &output,
+        stop: &stop,
+        state,
+        confirmations: &Mutex::new(confirmations),
+        locked: false,
+    };
     let result = session.run(&orders, start);
     if let Err(error) = &result {
         // The connection may be what failed.
@@ -166,12 +179,14 @@ fn listen(
     mut input: impl Read,
     pieces: &mpsc::SyncSender<Piece>,
     control: &mpsc::Sender<ToAgent>,
+    answers: &mpsc::Sender<Option<String>>,
     stop: &AtomicBool,
 ) {
     loop {
         let sent = match wire::read_frame(&mut input) {
             Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)).is_ok(),
             Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)).is_ok(),
+            Ok(ToAgent::Confirmed { failure }) => answers.send(failure).is_ok(),
             Ok(ToAgent::Alive) => true,
             // Contents of what is in hand are still taken in.
             Ok(ToAgent::Stop) => {
@@ -194,6 +209,9 @@ struct Session<'a> {
     stop: &'a AtomicBool,
     /// Where records are kept.
     state: StateFolder,
+    confirmations: &'a Confirmations,
+    /// The locks are held by whoever began this session.
+    locked: bool,
 }
 
 /// What a run is about.
@@ -201,7 +219,7 @@ enum Subject {
     /// What is declared; where it was planned before, nothing outside of that plan is done.
     Declared { graph: Arc<Graph>, bound: Option<Arc<Bound>> },
     /// What was before a run.
-    Before { run: String, force: bool, rollback: Option<String> },
+    Before { run: String, force: bool, rollback: Option<String>, only: Option<HashSet<String>> },
 }
 
 /// How a round of planning and applying ended.
@@ -214,22 +232,37 @@ enum Round {
 
 impl Session<'_> {
     fn run(&mut self, orders: &mpsc::Receiver<ToAgent>, start: &Start) -> Result<(), AgentError> {
-        let login = match &start.login {
-            Some(name) => self.host.identity(name)?,
-            None => self.host.own_identity()?,
-        };
         let (subject, options) = match orders.recv() {
             Ok(ToAgent::Plan { graph, options, bound }) => {
                 (Subject::Declared { graph, bound }, options)
             }
             Ok(ToAgent::Undo { run, force, rollback, options }) => {
-                (Subject::Before { run, force, rollback }, options)
+                (Subject::Before { run, force, rollback, only: None }, options)
             }
             Ok(ToAgent::Past { run }) => return self.tell_past(run.as_deref()),
-            Ok(ToAgent::Status { run }) => return self.tell_status(&run, &login),
+            Ok(ToAgent::Status { run }) => return self.tell_status(&run, &self.login(start)?),
             _ => return Ok(()),
         };
-        while let Round::Again = self.round(orders, &login, &subject, &options)? {
+        self.serve(orders, start, &subject, &options)
+    }
+
+    fn login(&self, start: &Start) -> Result<Identity, AgentError> {
+        Ok(match &start.login {
+            Some(name) => self.host.identity(name)?,
+            None => self.host.own_identity()?,
+        })
+    }
+
+    /// Plans and applies, as often as it is asked to.
+    fn serve(
+        &mut self,
+        orders: &mpsc::Receiver<ToAgent>,
+        start: &Start,
+        subject: &Subject,
+        options: &PlanOptions,
+    ) -> Result<(), AgentError> {
+        let login = self.login(start)?;
+        while let Round::Again = self.round(orders, &login, subject, options)? {
             self.host.forget();
         }
         Ok(())
@@ -312,7 +345,7 @@ impl Session<'_> {
             Subject::Before { .. } => &empty,
         };
         let mut locks = Vec::new();
-        if options.lock {
+        if options.lock && !self.locked {
             match self.lock(&options.run)? {
                 Some(lock) => locks.push(lock),
                 None => return Ok(await_again(orders)),
@@ -339,8 +372,9 @@ impl Session<'_> {
                 };
                 (stale, Purpose::Converge)
             }
-            Subject::Before { run: before, force, rollback } => {
-                let (added, info) = self.what_undoes(before, *force, rollback.as_deref())?;
+            Subject::Before { run: before, force, rollback, only } => {
+                let (added, info) =
+                    self.what_undoes(before, *force, rollback.as_deref(), only.as_ref())?;
                 // Its records are those of what it takes back.
                 if let Some(info) = info {
                     run = RunInfo { id: run.id, who: run.who, begun: run.begun, ..info };
@@ -357,7 +391,7 @@ impl Session<'_> {
             self.output.send(&FromAgent::Added(told.collect()))?;
             Arc::make_mut(&mut graph).nodes.extend(added);
         }
-        if options.lock {
+        if options.lock && !self.locked {
             match self.lock_accounts(&graph, login, &options.run)? {
                 Some(taken) => locks.extend(taken),
                 None => {
@@ -416,14 +450,22 @@ impl Session<'_> {
             stop: self.stop,
             accounts: Mutex::default(),
         };
+        let confirmation = Confirmation {
+            lock: locks.first(),
+            run: &options.run,
+            state: &self.state,
+            login: options.login.then_some(login),
+            answers: self.confirmations,
+            switch: Mutex::default(),
+        };
         let mut round = Round::Over;
         while let Ok(order) = orders.recv() {
             match order {
                 ToAgent::Apply { play } => {
                     if let Some(records) = records.take() {
-                        let services = reacting(&graph);
+                        let reacting = reacting(&graph);
                         let purpose = purpose.clone();
-                        let begun = Journal::create(&self.state, records, &run, purpose, services);
+                        let begun = Journal::create(&self.state, records, &run, purpose, reacting);
                         journal = Some(Mutex::new(begun.map_err(|error| {
                             AgentError::Record(format!(
                                 "{}: the run's journal cannot be kept, so nothing was changed: \
@@ -440,6 +482,7 @@ impl Session<'_> {
                         output: self.output,
                         stop: self.stop,
                         recorder: &Recorder::new(&planner, journal),
+                        confirmation: &confirmation,
                     };
                     let failed = applier.apply_play(play, &mut ended)?;
                     self.output.send(&FromAgent::PlayDone { failed })?;
@@ -458,8 +501,7 @@ impl Session<'_> {
                     self.output.send(&FromAgent::Finished { differs })?;
                 }
                 ToAgent::Release => {
-                    locks.clear();
-                    round = await_again(orders);
+                    round = Round::Again;
                     break;
                 }
                 _ => {}
@@ -469,90 +511,12 @@ impl Session<'_> {
             // Where something failed the controller has ended the run; else it is gone.
             let _ = opened(journal).finish(RunEnd::CutOff);
         }
+        drop(confirmation);
         drop(locks);
-        Ok(round)
-    }
-
-    /// The nodes that take a run back, and what that run was.
-    fn what_undoes(
-        &self,
-        run: &str,
-        force: bool,
-        rollback: Option<&str>,
-    ) -> Result<(Vec<Node>, Option<RunInfo>), AgentError> {
-        let failed = |what: &str| AgentError::Record(format!("{run}: {what}"));
-        let (journals, unreadable) = past_runs(&self.state, |id| id == run)
-            .map_err(|error| failed(&format!("its journal cannot be read: {error}")))?;
-        if let Some(what) = unreadable.first() {
-            return Err(failed(what));
+        match round {
+            Round::Again => Ok(await_again(orders)),
+            Round::Over => Ok(Round::Over),
         }
-        // A host that the run did not change has nothing to take back.
-        let Some(journal) = journals.first() else { return Ok((Vec::new(), None)) };
-        let objects =
-            self.state.open("objects", false).ok().map(|folder| Arc::new(Objects::new(folder)));
-        let nodes = taking_back::undo(journal, force, rollback, objects.as_deref());
-        if let Some(objects) = objects {
-            self.store.also_from(objects);
-        }
-        Ok((nodes, Some(journal.header.run.clone())))
-    }
-
-    fn tell_status(&self, run: &RunInfo, login: &Identity) -> Result<(), AgentError> {
-        let mut records = Records::read(&self.state);
-        records.open(run);
-        let scope = records.scope(run);
-        let mut status = HostStatus {
-            last: scope.as_ref().and_then(|scope| scope.last_run.clone()),
-            running: self.state.holder().map(|holder| holder.run),
-            owed: scope
-                .as_ref()
-                .map(|scope| scope.owed.iter().map(|debt| debt.to.to_string()).collect())
-                .unwrap_or_default(),
-            unreadable: records.unreadable.clone(),
-            drift: Vec::new(),
-        };
-        let (nodes, runs) = scope.map(|scope| taking_back::drift(&scope)).unwrap_or_default();
-        let graph = Graph { plays: Vec::new(), nodes };
-        let actors = self.actors(&graph, login)?;
-        let planner = Planner {
-            host: self.host,
-            graph: &graph,
-            steps: &Steps::of(&graph),
-            store: self.store,
-            actors: &actors,
-            diff: false,
-            untrusted: true,
-            owed: HashMap::new(),
-            boot: String::new(),
-        };
-        for differing in planner.differing() {
-            let index = differing.node as usize;
-            let Some((node, run)) = graph.nodes.get(index).zip(runs.get(index)) else { continue };
-            status.drift.push(Drift {
-                id: node.id.to_string(),
-                at: node.at.clone(),
-                run: run.clone(),
-                changes: differing.changes,
-            });
-        }
-        Ok(self.output.send(&FromAgent::Status(status))?)
-    }
-
-    fn tell_past(&self, run: Option<&str>) -> Result<(), AgentError> {
-        let running = self.state.holder().map(|holder| holder.run.id);
-        let (journals, unreadable) = past_runs(&self.state, |id| run.is_none_or(|run| run == id))
-            .map_err(|error| {
-            AgentError::Record(format!("{}: {error}", self.state.path().display()))
-        })?;
-        for journal in journals {
-            let mut past = journal.past(running.as_ref() == Some(&journal.header.run.id));
-            if run.is_none() {
-                // Differences are told of one run at a time.
-                past.resources.iter_mut().for_each(|resource| resource.changes.clear());
-            }
-            self.output.send(&FromAgent::Past(vec![past]))?;
-        }
-        Ok(self.output.send(&FromAgent::PastDone { unreadable })?)
     }
 
     /// As whom the graph's nodes act. A user that does not exist yet is taken by its name.
@@ -623,9 +587,13 @@ fn cut_off(records: &Records, running: bool) -> Vec<CutOff> {
 }
 
 /// The services that react in a graph, as they are declared.
-fn reacting(graph: &Graph) -> Vec<(ResourceId, Declared)> {
+fn reacting(graph: &Graph) -> Vec<Reacting> {
     let reacting = graph.nodes.iter().filter_map(|node| match &node.work {
-        Work::Reaction { declared, .. } => Some((node.id.clone(), declared.clone())),
+        Work::Reaction { declared, .. } => Some(Reacting {
+            id: node.id.clone(),
+            service: declared.clone(),
+            become_user: node.become_user.clone(),
+        }),
         _ => None,
     });
     reacting.collect()

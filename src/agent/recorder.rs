@@ -3,9 +3,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::act::check_of;
-use super::journal::{Begin, End, How, Journal, Owes, without_secrets};
+use super::journal::{Begin, End, How, Journal, Owes, RunEnd, without_secrets};
 use super::plan::{Planner, is_change};
-use super::show::Bounds;
+use super::show::{Bounds, to_look_at};
 use crate::change::{Account, Change, Content, PackageMove};
 use crate::graph::{Graph, NOT_SELECTED, NodeIndex, Work};
 use crate::kind::Restore;
@@ -15,7 +15,7 @@ use crate::world::{Entry, GroupEntry, Metadata, RemotePath, System};
 
 /// Most bytes of one content whose difference a journal shows.
 const SHOWN_EACH: u64 = 32 << 10;
-/// Most bytes of differences that one journal shows.
+/// Most bytes of differences that one journal shows, and of contents that it looks at for them.
 const SHOWN_ALL: usize = 2 << 20;
 
 /// Writes the journal of a run beside what it does: before a change what it is and what stood
@@ -133,6 +133,11 @@ impl<'a> Recorder<'a> {
         if ends.is_empty() { Ok(()) } else { journal.end(ends) }
     }
 
+    /// Ends the journal before the run itself has ended: what comes now is another run's.
+    pub(super) fn close(&self) -> io::Result<()> {
+        self.journal().finish(RunEnd::Incomplete)
+    }
+
     /// Keeps the contents that changes replace, and says whose they were.
     fn keep(
         &self,
@@ -182,9 +187,15 @@ impl<'a> Recorder<'a> {
 
     fn shown(&self, index: NodeIndex, changes: &[Change]) -> Vec<ChangeView> {
         let mut journal = self.journal();
-        let bounds = Bounds { each: SHOWN_EACH, all: SHOWN_ALL.saturating_sub(journal.shown) };
+        let bounds = Bounds {
+            each: SHOWN_EACH,
+            all: SHOWN_ALL.saturating_sub(journal.shown),
+            looked_at: (SHOWN_ALL as u64).saturating_sub(journal.looked_at),
+        };
         let views = self.planner.views_within(index, changes, None, bounds);
         let views: Vec<ChangeView> = views.into_iter().map(|shown| shown.view).collect();
+        let sizes = changes.iter().map(|change| to_look_at(change, SHOWN_EACH));
+        journal.looked_at = sizes.fold(journal.looked_at, u64::saturating_add);
         journal.shown += views.iter().map(|view| view.diff.len()).sum::<usize>();
         views
     }

@@ -21,10 +21,12 @@ pub(super) struct Bounds {
     pub(super) each: u64,
     /// So many bytes of text in all.
     pub(super) all: usize,
+    /// So many bytes of contents are looked at for that: new ones have to be there first.
+    pub(super) looked_at: u64,
 }
 
 impl Bounds {
-    const NOTHING: Self = Self { each: 0, all: 0 };
+    const NOTHING: Self = Self { each: 0, all: 0, looked_at: 0 };
 }
 
 impl Planner<'_> {
@@ -92,7 +94,10 @@ impl Planner<'_> {
         changes: &[Change],
         world: Option<&World<'_>>,
     ) -> Vec<ShownChange> {
-        let bounds = if self.diff { Bounds { each: SMALL, all: SHOWN } } else { Bounds::NOTHING };
+        let bounds = match self.diff {
+            true => Bounds { each: SMALL, all: SHOWN, looked_at: u64::MAX },
+            false => Bounds::NOTHING,
+        };
         self.views_within(index, changes, world, bounds)
     }
 
@@ -107,6 +112,7 @@ impl Planner<'_> {
         let node = &self.graph.nodes[index as usize];
         let private = made_private(changes);
         let mut room = bounds.all;
+        let mut looked_at: u64 = 0;
         changes
             .iter()
             .map(|one| {
@@ -114,7 +120,10 @@ impl Planner<'_> {
                     Change::Content { .. } if self.hidden(node, one, &private, world) => {
                         change::view(one, Sides::Hidden)
                     }
-                    Change::Content { path, before, after } if room > 0 => {
+                    Change::Content { path, before, after }
+                        if room > 0 && looked_at < bounds.looked_at =>
+                    {
+                        looked_at = looked_at.saturating_add(to_look_at(one, bounds.each));
                         let old = match before {
                             Content::File(id) if id.size <= bounds.each => {
                                 let planned = world
@@ -163,6 +172,16 @@ impl Planner<'_> {
             })
             .collect()
     }
+}
+
+/// How many bytes there are to look at in order to show a change, of contents of at most `each`.
+pub(super) fn to_look_at(change: &Change, each: u64) -> u64 {
+    let Change::Content { before, after, .. } = change else { return 0 };
+    let size = |side: &Content| match side {
+        Content::File(id) if id.size <= each => id.size,
+        _ => 0,
+    };
+    size(before).saturating_add(size(after))
 }
 
 /// The paths that changes close to others than their owner and group.

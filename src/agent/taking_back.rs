@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::journal::{How, Left, Objects, Owes, PastJournal, Scope, Thing};
+use super::journal::{How, Left, Objects, Owes, PastJournal, Reacting, Scope, Thing};
 use crate::change::{Account, Act, Change, Content, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
-use crate::kind::{Claim, Declared, Footprint, Restore, Since};
+use crate::kind::{Claim, Footprint, Restore, Since};
 use crate::lang::Prune;
 use crate::report::PastOutcome;
 use crate::resource::ResourceId;
@@ -37,6 +37,7 @@ fn node(index: usize, id: ResourceId, at: String, play: u32, work: Work) -> Node
         ignore_errors: false,
         sensitive: None,
         prune: None,
+        confirm_connection: None,
     }
 }
 
@@ -314,11 +315,13 @@ fn towards(left: &Left) -> Vec<Change> {
 }
 
 /// A graph that takes a run back: what it did last goes first, then the services that reacted to
-/// it react once more. A rollback is about one play, and leaves packages and accounts.
+/// it react once more. A rollback is about one play, and leaves packages and accounts; `only` are
+/// the resources that go back, if not all do.
 pub(super) fn undo(
     journal: &PastJournal,
     force: bool,
     rollback: Option<&str>,
+    only: Option<&HashSet<String>>,
     objects: Option<&Objects>,
 ) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
@@ -336,7 +339,9 @@ pub(super) fn undo(
         if outcome == PastOutcome::Met || begin.changes.is_empty() {
             continue;
         }
-        if rollback.is_some_and(|play| play != begin.play) {
+        if rollback.is_some_and(|play| play != begin.play)
+            || only.is_some_and(|only| !only.contains(begin.id.as_str()))
+        {
             continue;
         }
         let mut changes = with_what_moved(&begin.changes, moved, &all_moved);
@@ -376,9 +381,9 @@ pub(super) fn undo(
         nodes.push(made);
     }
     look_further(&mut nodes);
-    for (id, service) in &journal.header.services {
-        let Some((reload, restart)) = reactions.take(id) else { continue };
-        react(&mut nodes, id, service, reload, restart);
+    for service in &journal.header.reacting {
+        let Some((reload, restart)) = reactions.take(&service.id) else { continue };
+        react(&mut nodes, service, reload, restart);
     }
     nodes
 }
@@ -481,8 +486,7 @@ fn look_further(nodes: &mut [Node]) {
 
 fn react(
     nodes: &mut Vec<Node>,
-    id: &ResourceId,
-    service: &Declared,
+    Reacting { id, service, become_user }: &Reacting,
     reload: Vec<NodeIndex>,
     restart: Vec<NodeIndex>,
 ) {
@@ -493,6 +497,7 @@ fn react(
     let own = node(index, ResourceId::new(name), String::new(), 0, reason);
     let work = Work::Reaction { service: number, declared: service.clone(), reload, restart };
     let mut reaction = node(index + 1, id.clone(), String::new(), 0, work);
+    reaction.become_user.clone_from(become_user);
     reaction.after = (0..=number).collect();
     nodes.extend([own, reaction]);
 }

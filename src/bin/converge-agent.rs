@@ -13,7 +13,11 @@ fn main() -> ExitCode {
         state: None,
         on_journal: None,
     };
-    match agent::serve(std::io::stdin(), std::io::stdout(), &start) {
+    let result = match std::env::args().nth(1) {
+        Some(word) if word == agent::SWITCH => agent::keep_watch(&start),
+        _ => agent::serve(std::io::stdin(), std::io::stdout(), &start),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("converge-agent: {error}");

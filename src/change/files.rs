@@ -1,6 +1,7 @@
 //! Putting contents in place: whole or not at all, under the right owner and mode from the first
 //! moment, and never through a link that another user could have planted.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -14,6 +15,11 @@ use rustix::fs::{Gid, Uid};
 
 use crate::world::RemotePath;
 use crate::world::links::{self, Last};
+
+/// From that many on, one sync of a file system is cheaper than one for each file or folder.
+pub const SYNC_FILE_SYSTEM: usize = 16;
+/// Most folders that are held open until they are synced.
+const HELD_FOLDERS: usize = 200;
 
 /// Owner, group and mode as the kernel takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +134,20 @@ impl Place {
         }
     }
 
+    /// What has to be synced now that a name here has changed.
+    fn settled(&self) -> Settled {
+        Settled { folder: Arc::clone(&self.folder) }
+    }
+
     /// Makes a directory.
-    pub fn make_folder(&self, numbers: Numbers) -> io::Result<()> {
+    pub fn make_folder(&self, numbers: Numbers) -> io::Result<Settled> {
         rustix::fs::mkdirat(&self.folder, &self.name, Mode::from_raw_mode(0o700))?;
         self.set_numbers(numbers)?;
-        self.sync()
+        Ok(self.settled())
     }
 
     /// Makes or replaces a symbolic link. Without an owner it gets that of the link that it replaces.
-    pub fn make_link(&self, target: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    pub fn make_link(&self, target: &Path, owner: Option<(u32, u32)>) -> io::Result<Settled> {
         let owner = match owner {
             Some(owner) => Some(owner),
             None => self
@@ -154,7 +165,7 @@ impl Place {
             let _ = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
         }
         result?;
-        self.sync()
+        Ok(self.settled())
     }
 
     fn own_link(&self, name: &OsStr, owner: Option<(u32, u32)>) -> io::Result<()> {
@@ -166,15 +177,15 @@ impl Place {
     }
 
     /// Removes what stands there; a directory has to be empty.
-    pub fn remove(&self) -> io::Result<()> {
-        let Some(stat) = self.stat()? else { return Ok(()) };
+    pub fn remove(&self) -> io::Result<Settled> {
+        let Some(stat) = self.stat()? else { return Ok(self.settled()) };
         let flags = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             AtFlags::REMOVEDIR
         } else {
             AtFlags::empty()
         };
         rustix::fs::unlinkat(&self.folder, &self.name, flags)?;
-        self.sync()
+        Ok(self.settled())
     }
 
     /// Sets owner, group and mode of what stands there; a link gets only the owner.
@@ -280,7 +291,7 @@ impl Staged {
 
     /// Makes many contents durable at once, each file system they are on in one go.
     pub fn sync_file_systems<'a>(staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for one in staged {
             if seen.insert(rustix::fs::fstat(&one.file)?.st_dev) {
                 rustix::fs::syncfs(&one.file)?;
@@ -311,7 +322,7 @@ impl Staged {
                         follow,
                     );
                     match linked {
-                        Ok(()) => return self.settled(),
+                        Ok(()) => return Ok(place.settled()),
                         Err(rustix::io::Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -329,11 +340,7 @@ impl Staged {
             let _ = rustix::fs::unlinkat(&place.folder, &name, AtFlags::empty());
             return Err(error.into());
         }
-        self.settled()
-    }
-
-    fn settled(&self) -> io::Result<Settled> {
-        Ok(Settled { folder: Arc::clone(&self.place.folder) })
+        Ok(place.settled())
     }
 
     /// Keeps what stands at the place aside, so that it can be put back.
@@ -362,24 +369,43 @@ impl Drop for Staged {
     }
 }
 
-/// The folder of a file that became visible.
+/// The folder of a name that has changed.
 pub struct Settled {
     folder: Arc<OwnedFd>,
 }
 
-impl Settled {
-    /// Makes the names of several folders durable, each folder once.
-    pub fn sync_all(settled: &[Settled]) -> io::Result<()> {
-        let mut seen = std::collections::HashSet::new();
-        for one in settled {
-            let stat = rustix::fs::fstat(&one.folder)?;
-            if seen.insert((stat.st_dev, stat.st_ino)) {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                match rustix::fs::openat(&one.folder, ".", flags, Mode::empty()) {
-                    Ok(folder) => rustix::fs::fsync(folder)?,
-                    Err(rustix::io::Errno::ACCESS) => {}
-                    Err(error) => return Err(error.into()),
+/// Folders in which names have changed, each once, until that is made durable.
+#[derive(Default)]
+pub struct Unsynced {
+    folders: HashMap<(u64, u64), Arc<OwnedFd>>,
+}
+
+impl Unsynced {
+    /// Takes in a folder. Where it would be too many to be held open, all are synced.
+    pub fn add(&mut self, settled: Settled) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&settled.folder)?;
+        self.folders.entry((stat.st_dev, stat.st_ino)).or_insert(settled.folder);
+        if self.folders.len() < HELD_FOLDERS { Ok(()) } else { self.sync() }
+    }
+
+    /// Makes all names durable.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let whole = self.folders.len() >= SYNC_FILE_SYSTEM;
+        let mut seen = HashSet::new();
+        for ((device, _), folder) in self.folders.drain() {
+            if whole && seen.contains(&device) {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match rustix::fs::openat(&folder, ".", flags, Mode::empty()) {
+                Ok(folder) if whole => {
+                    rustix::fs::syncfs(folder)?;
+                    seen.insert(device);
                 }
+                Ok(folder) => rustix::fs::fsync(folder)?,
+                // A folder that may be written but not read cannot be synced by its user.
+                Err(rustix::io::Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -397,7 +423,10 @@ impl Backup {
                 let _ = rustix::fs::unlinkat(&place.folder, &name, AtFlags::empty());
                 place.sync()
             }
-            None => self.place.remove(),
+            None => {
+                self.place.remove()?;
+                self.place.sync()
+            }
         }
     }
 
@@ -477,7 +506,9 @@ mod tests {
         assert_eq!(std::fs::read(staged.candidate().unwrap()).unwrap(), b"new");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         staged.sync().unwrap();
-        Settled::sync_all(&[staged.commit().unwrap()]).unwrap();
+        let mut unsynced = Unsynced::default();
+        unsynced.add(staged.commit().unwrap()).unwrap();
+        unsynced.sync().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         let stat = rustix::fs::stat(&path).unwrap();
         assert_eq!((stat.st_mode & 0o7777, stat.st_uid), (0o640, own.st_uid));

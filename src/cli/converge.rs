@@ -381,6 +381,7 @@ pub(super) fn execute(
             untrusted: loaded.untrusted,
             run: info,
             lock: !dry_run,
+            login: false,
         },
         any_errors_fatal: match &errand.apply {
             Some(apply) => apply.any_errors_fatal.clone(),

@@ -1,6 +1,8 @@
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::link::Link;
 use super::run::{HostRun, Reach, Reachable};
@@ -60,6 +62,8 @@ async fn over_ssh(
 /// A host with a running agent.
 pub(super) struct Host {
     name: String,
+    /// How it is reached, for a login anew.
+    reached: (Reachable, HostRun),
     link: Link,
     facts: String,
     graph: Arc<Graph>,
@@ -106,6 +110,10 @@ pub(super) enum PlanEnd {
     Stale(String),
 }
 
+/// A login anew is tried no longer than that, whatever a host asks for.
+const LOGIN_LIMIT: Duration = Duration::from_secs(3600);
+/// Between two of its attempts.
+const LOGIN_PAUSE: Duration = Duration::from_secs(1);
 /// Most past runs that a host may tell of: more than it keeps.
 const PAST_LIMIT: usize = 64;
 /// Most nodes that a host's records may bring.
@@ -153,7 +161,8 @@ impl Host {
             return Err(HostError::new(Status::Unreachable, message));
         }
         Ok(Self {
-            name: host.name,
+            name: host.name.clone(),
+            reached: (reachable.clone(), host),
             link,
             facts: hello.facts.json,
             graph: Arc::default(),
@@ -278,7 +287,8 @@ impl Host {
         let host = self.name.clone();
         let _ = events.send(Event::HostPhase { host, phase: Phase::Planning });
         self.clear();
-        let options = options.clone();
+        let login = !matches!(self.reached.1.reach, Reach::Local);
+        let options = PlanOptions { login, ..options.clone() };
         let order = match order {
             Order::Plan => {
                 let bound = self.bound.as_ref().map(|plan| {
@@ -502,6 +512,8 @@ impl Host {
         self.link.say(&ToAgent::Apply { play }).map_err(|error| self.lost(&error))?;
         let stopper = self.link.stopper();
         let mut stopping = false;
+        // Of a host that asks again and again, the login before ends first.
+        let mut login = JoinSet::new();
         loop {
             let message = tokio::select! {
                 message = self.link.next() => message,
@@ -522,6 +534,14 @@ impl Host {
                     }
                 }
                 FromAgent::Done { node, outcome, ms } => self.done(node, outcome, ms, events),
+                FromAgent::Confirm { within } => {
+                    login.abort_all();
+                    let within = Duration::from_millis(within).min(LOGIN_LIMIT);
+                    let (reached, stopper) = (self.reached.clone(), stopper.clone());
+                    login.spawn(async move {
+                        stopper.confirm(log_in_anew(&reached, within).await.err());
+                    });
+                }
                 FromAgent::PlayDone { failed: false } => {
                     let host = self.name.clone();
                     let _ = events.send(Event::HostPhase { host, phase: Phase::Waiting });
@@ -649,6 +669,31 @@ impl Host {
 
     pub(super) async fn close(self) {
         self.link.close().await;
+    }
+}
+
+/// Logs in and becomes root, over a connection of its own; tries again until the time is over.
+async fn log_in_anew(reached: &(Reachable, HostRun), within: Duration) -> Result<(), String> {
+    let (reachable, host) = reached;
+    let begun = Instant::now();
+    let mut last = String::from("it did not answer");
+    loop {
+        let left = within.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(last);
+        }
+        // What is to be said of the connection was said the first time.
+        let (events, _) = mpsc::unbounded_channel();
+        let login = Host::connect(reachable, host.clone(), &events);
+        match tokio::time::timeout(left, login).await {
+            Ok(Ok(host)) => {
+                host.close().await;
+                return Ok(());
+            }
+            Ok(Err(error)) => last = error.message,
+            Err(_) => return Err(last),
+        }
+        tokio::time::sleep(LOGIN_PAUSE.min(left)).await;
     }
 }
 

@@ -35,7 +35,7 @@ enum Order {
     Send(Vec<ContentId>),
 }
 
-/// A handle that can stop an agent from outside.
+/// A handle that can speak to an agent from outside.
 #[derive(Clone)]
 pub(super) struct Stopper {
     orders: mpsc::UnboundedSender<Order>,
@@ -44,7 +44,16 @@ pub(super) struct Stopper {
 impl Stopper {
     /// Asks the agent to finish what is in hand and to begin nothing more.
     pub(super) fn stop(&self) {
-        if let Ok(frame) = wire::encode(&ToAgent::Stop) {
+        self.say(&ToAgent::Stop);
+    }
+
+    /// Tells it whether a fresh login has worked, or why not.
+    pub(super) fn confirm(&self, failure: Option<String>) {
+        self.say(&ToAgent::Confirmed { failure });
+    }
+
+    fn say(&self, message: &ToAgent) {
+        if let Ok(frame) = wire::encode(message) {
             let _ = self.orders.send(Order::Say(frame));
         }
     }

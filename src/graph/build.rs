@@ -389,6 +389,7 @@ impl<'a> PlayGraph<'a> {
             ignore_errors: common.ignore_errors,
             sensitive: common.sensitive,
             prune: common.prune,
+            confirm_connection: common.confirm_connection,
         }
     }
 

@@ -72,6 +72,9 @@ pub struct Node {
     pub sensitive: Option<bool>,
     /// What happens when it is no longer declared; none: what its play says.
     pub prune: Option<Prune>,
+    /// Taken back unless a fresh login works within so many milliseconds after it; 0: never. None:
+    /// where the change can lock the operator out.
+    pub confirm_connection: Option<u64>,
 }
 
 /// What a node is.

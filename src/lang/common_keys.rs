@@ -2,7 +2,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::arguments::{Reading, Taken, wrong_type};
-use super::declaration::{Common, Prune, Reference, Retry};
+use super::declaration::{CONFIRM_CONNECTION, Common, Prune, Reference, Retry};
 use super::play::split_tags;
 use super::state::State;
 use super::yaml::Node;
@@ -102,6 +102,19 @@ pub(super) fn read(
             .get("irreversible")
             .and_then(|node| reading.boolean("irreversible", node))
             .unwrap_or(false),
+        confirm_connection: keys
+            .get("confirm_connection")
+            .and_then(|node| confirm_connection(reading, node)),
+    }
+}
+
+/// A duration; `false` is none, and `true` the usual one.
+fn confirm_connection(reading: &mut Reading<'_>, node: &Node) -> Option<u64> {
+    match reading.take("confirm_connection", &Shape::Any, node) {
+        Taken::Known(Value::Bool(false)) => Some(0),
+        Taken::Known(Value::Bool(true)) => Some(CONFIRM_CONNECTION),
+        Taken::Known(_) => duration(reading, "confirm_connection", node),
+        _ => None,
     }
 }
 

@@ -88,10 +88,27 @@ impl Play {
         let context = Context { scope: scope.clone(), tags, skipped: None };
         compiler.items(&self.items, &context);
         let declarations = compiler.finish();
+        check_confirmed(&declarations, diagnostics);
         if self.on_failure == OnFailure::Rollback {
             check_reversible(&declarations, diagnostics);
         }
         declarations
+    }
+}
+
+/// Says which states could not be taken back if nobody could log in after them.
+fn check_confirmed(declarations: &[Declaration], diagnostics: &mut Diagnostics) {
+    for declaration in declarations.iter().filter(|one| one.skipped.is_none()) {
+        let Some(declared) = &declaration.declared else { continue };
+        let confirmed = declaration.common.confirm_connection.is_some_and(|within| within > 0);
+        if confirmed && declared.kind().is_irreversible() {
+            let message = format!("`confirm_connection` cannot take {} back", declaration.id);
+            diagnostics.push(
+                Diagnostic::error("irreversible", message)
+                    .at(declaration.span, "")
+                    .help("give it `undo`"),
+            );
+        }
     }
 }
 

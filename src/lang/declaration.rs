@@ -39,6 +39,9 @@ pub enum Skipped {
     Undecided,
 }
 
+/// How long a fresh login may take, in milliseconds, where nothing else is declared.
+pub const CONFIRM_CONNECTION: u64 = 60_000;
+
 /// The keys that every kind has.
 #[derive(Clone, Debug, Default)]
 pub struct Common {
@@ -76,6 +79,9 @@ pub struct Common {
     pub prune: Option<Prune>,
     /// It is known that a rollback leaves it as it is.
     pub irreversible: bool,
+    /// Taken back unless a fresh login works within so many milliseconds after it; 0: never. None:
+    /// where the change can lock the operator out.
+    pub confirm_connection: Option<u64>,
 }
 
 /// What happens to a resource that an earlier run created when it is no longer declared.

@@ -29,7 +29,7 @@ pub mod yaml;
 
 pub use compile::CompileOptions;
 pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
-pub use declaration::{Common, Declaration, Prune, Reference, Retry, Skipped};
+pub use declaration::{CONFIRM_CONNECTION, Common, Declaration, Prune, Reference, Retry, Skipped};
 pub use filters::{filter_names, test_names};
 pub use health::OnFailure;
 pub use layer::Layer;

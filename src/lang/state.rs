@@ -31,10 +31,11 @@ const COMMON: &[&str] = &[
     "sensitive",
     "prune",
     "irreversible",
+    "confirm_connection",
 ];
 
 /// Common keys of the language that this version does not know.
-const LATER_COMMON: &[&str] = &["stop_before", "confirm_connection", "run_once"];
+const LATER_COMMON: &[&str] = &["stop_before", "run_once"];
 
 /// Kinds of the language that this version does not know.
 const LATER_KINDS: &[&str] = &[

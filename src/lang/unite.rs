@@ -84,6 +84,7 @@ fn differences(first: &Built, second: &Built) -> Vec<String> {
         ("retry", left.retry != right.retry),
         ("timeout", left.timeout != right.timeout),
         ("ignore_errors", left.ignore_errors != right.ignore_errors),
+        ("confirm_connection", left.confirm_connection != right.confirm_connection),
         ("sensitive", left.sensitive != right.sensitive),
         ("id", one.alias.is_some() && other.alias.is_some() && one.alias != other.alias),
     ];

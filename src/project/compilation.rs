@@ -169,7 +169,9 @@ impl Compilation {
                 let all = || plays.iter().flat_map(|play| &play.declarations);
                 plays.iter().for_each(|play| unmatched.see(&play.declarations));
                 let outline = Outline {
-                    becomes: all().any(|declaration| declaration.common.become_user.is_some()),
+                    // Where nothing is declared the command line says it.
+                    becomes: all().any(|declaration| declaration.common.become_user.is_some())
+                        || (all().next().is_none() && self.options.becomes),
                     packages: all()
                         .filter(|declaration| declaration.spec.name == "package")
                         .map(|declaration| declaration.key.clone())

@@ -79,6 +79,11 @@ pub enum ToAgent {
         /// Whether all plays were done.
         complete: bool,
     },
+    /// Whether a fresh login has worked that the agent asked for.
+    Confirmed {
+        /// Why it did not.
+        failure: Option<String>,
+    },
     /// Finish what is in hand and begin nothing more.
     Stop,
     /// The controller is still there; said every [`HEARTBEAT`].
@@ -96,6 +101,8 @@ pub struct PlanOptions {
     pub run: RunInfo,
     /// Whether it is going to change the host, which only one run at a time may.
     pub lock: bool,
+    /// Whether the host was logged into, so that a change can lock its operator out.
+    pub login: bool,
 }
 
 /// What the agent says.
@@ -128,6 +135,12 @@ pub enum FromAgent {
         outcome: Outcome,
         /// In milliseconds.
         ms: u64,
+    },
+    /// What was changed may lock its operator out: it goes back unless a fresh login, and becoming
+    /// root, work now.
+    Confirm {
+        /// In so many milliseconds at most.
+        within: u64,
     },
     /// The play is done as far as it could be.
     PlayDone {

@@ -37,7 +37,14 @@ pub(in crate::agent) struct Holder {
 
 /// The right to change a host, or to act as an account: gone with the process.
 pub(in crate::agent) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// The same lock for another process: it is held until both have ended.
+    pub(in crate::agent) fn again(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
+    }
 }
 
 /// Why a lock was not had.
@@ -178,7 +185,7 @@ fn try_lock(folder: &OwnedFd, run: &RunInfo) -> Result<Lock, NotLocked> {
     // Who holds it is for people; a full disk is no reason to go without the lock.
     let text = serde_json::to_vec(&holder).unwrap_or_default();
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 fn read_holder(file: &mut File) -> Option<Holder> {

@@ -28,12 +28,11 @@ pub(super) use objects::Objects;
 use read::Debts;
 pub(super) use read::PastJournal;
 pub(super) use record::{
-    Begin, Debt, Done, End, Header, How, Line, Owes, Purpose, VERSION, without_secrets,
+    Begin, Debt, Done, End, Header, How, Line, Owes, Purpose, Reacting, VERSION, without_secrets,
 };
 
 use crate::change::{Change, Content};
 use crate::graph::Graph;
-use crate::kind::Declared;
 use crate::report::RunInfo;
 use crate::resource::ResourceId;
 use crate::world::Digest;
@@ -197,8 +196,12 @@ pub(super) struct Journal {
     /// What the changes in hand owe, by their nodes.
     owes: HashMap<u32, Vec<Owes>>,
     failed: bool,
+    /// Its last line is written.
+    closed: bool,
     /// Bytes of differences that it shows so far.
     pub(super) shown: usize,
+    /// Bytes of contents that were looked at for them.
+    pub(super) looked_at: u64,
 }
 
 impl Journal {
@@ -208,7 +211,7 @@ impl Journal {
         records: Records,
         run: &RunInfo,
         purpose: Purpose,
-        services: Vec<(ResourceId, Declared)>,
+        reacting: Vec<Reacting>,
     ) -> io::Result<Self> {
         let runs = folder.open("runs", true)?;
         let objects = Arc::new(Objects::new(folder.open("objects", true)?));
@@ -221,7 +224,7 @@ impl Journal {
             run: run.clone(),
             purpose,
             boot: boot_id(),
-            services,
+            reacting,
         };
         let name = format!("{}.jsonl", run.id);
         let flags = OFlags::WRONLY
@@ -245,7 +248,9 @@ impl Journal {
             seen: PastJournal::begun(header.clone()),
             owes: HashMap::new(),
             failed: false,
+            closed: false,
             shown: 0,
+            looked_at: 0,
             header,
         };
         // The first change may be what fills the disk: what undo needs of older runs goes first.
@@ -285,6 +290,9 @@ impl Journal {
 
     /// Says that changes are about to be made; nothing may be changed if that fails.
     pub(super) fn begin(&mut self, begins: Vec<Begin>) -> io::Result<()> {
+        if self.closed {
+            return Err(io::Error::other("it has ended"));
+        }
         for begin in &begins {
             self.debts.incur(begin, &self.header);
             self.owes.insert(begin.node, begin.owes.clone());
@@ -297,6 +305,9 @@ impl Journal {
 
     /// Says how resources were left.
     pub(super) fn end(&mut self, ends: Vec<End>) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
         for end in &ends {
             let owes = self.owes.remove(&end.node).unwrap_or_default();
             self.debts.settle(end, &owes);
@@ -319,6 +330,9 @@ impl Journal {
 
     /// The last line; then the ledger takes the run in.
     pub(super) fn finish(&mut self, end: RunEnd) -> io::Result<()> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
         let done = Done {
             failed: self.failed || end != RunEnd::Verified,
             cut_off: end == RunEnd::CutOff && !self.failed,

@@ -39,7 +39,19 @@ pub(in crate::agent) struct Header {
     pub(in crate::agent) boot: String,
     /// The services that react in this run, as they are declared: undoing lets them react too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::agent) services: Vec<(ResourceId, Declared)>,
+    pub(in crate::agent) reacting: Vec<Reacting>,
+}
+
+/// A service that reacts in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::agent) struct Reacting {
+    /// The reaction.
+    pub(in crate::agent) id: ResourceId,
+    /// The service.
+    pub(in crate::agent) service: Declared,
+    /// As whom it is told to; none for the login user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agent) become_user: Option<String>,
 }
 
 /// What a run is there for.
