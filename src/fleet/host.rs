@@ -104,8 +104,13 @@ pub(super) enum Order {
 /// How planning went.
 pub(super) enum PlanEnd {
     Planned,
-    /// Another run has the lock; who, in a sentence.
-    Held(String),
+    /// Another run has the lock.
+    Held {
+        /// Who, in a sentence.
+        message: String,
+        /// The run's name, if that is known.
+        by: Option<String>,
+    },
     /// The host is not as it was when the plan was made that it is bound to; where, line by line.
     Stale(String),
 }
@@ -309,6 +314,7 @@ impl Host {
         loop {
             match self.link.next().await.map_err(|error| self.lost(&error))? {
                 FromAgent::Held { holder, account } => {
+                    let by = holder.as_ref().map(|run| run.id.clone());
                     let who = holder.map_or_else(
                         || String::from("a run that does not say who it is"),
                         |run| describe_run(&run),
@@ -319,7 +325,7 @@ impl Host {
                     );
                     let mut message = String::new();
                     crate::change::sanitize(&format!("{who} is changing {what}"), &mut message);
-                    return Ok(PlanEnd::Held(message));
+                    return Ok(PlanEnd::Held { message, by });
                 }
                 FromAgent::Added(nodes) => self.add(nodes)?,
                 FromAgent::PlanDone(notes) if self.bound.is_some() => {

@@ -284,6 +284,7 @@ pub(super) async fn plan(
         }
     };
     let mut hosts = hosts;
+    let mut attempts: u32 = 0;
     loop {
         let (planned, held) = plan_all(run, hosts, &order, events, ended, interrupt.clone()).await;
         if held.is_empty() {
@@ -304,6 +305,11 @@ pub(super) async fn plan(
             let message = format!("{}; waiting", refusal.message());
             let _ = events.send(Event::Warning { host: Some(host.name().to_owned()), message });
         }
+        // Of two runs that wait for each other's hosts, the older comes first: the other one lets
+        // it have more and more time, since it may take long to look at its hosts.
+        let older = held.iter().all(|(_, refusal)| refusal.is_younger(&run.plan.run.id));
+        let patience = if older { 0.2 } else { f64::from(1_u32 << attempts.min(5)) };
+        let pause = LOCK_PAUSE.mul_f64(patience * (0.5 + f64::from(rand_byte()) / 255.0));
         hosts = planned;
         for host in &mut hosts {
             host.release();
@@ -313,8 +319,7 @@ pub(super) async fn plan(
             |host: &Host| run.reachable.hosts.iter().position(|one| one.name == host.name());
         hosts.sort_by_key(order_of);
         order = Order::Again;
-        // Of two runs that wait for each other's hosts, one comes first.
-        let pause = LOCK_PAUSE.mul_f64(0.5 + f64::from(rand_byte()) / 255.0);
+        attempts += 1;
         let mut interrupt = interrupt.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -326,7 +331,7 @@ pub(super) async fn plan(
 /// Why a host may not be changed by this run.
 enum Refusal {
     /// Another one is changing it.
-    Locked(String),
+    Locked { message: String, by: Option<String> },
     /// It is not as it was when the plan was made.
     Stale(String),
 }
@@ -334,8 +339,13 @@ enum Refusal {
 impl Refusal {
     fn message(&self) -> &str {
         match self {
-            Self::Locked(message) | Self::Stale(message) => message,
+            Self::Locked { message, .. } | Self::Stale(message) => message,
         }
+    }
+
+    /// Whether the other one began after a run. Names of runs begin with their time.
+    fn is_younger(&self, run: &str) -> bool {
+        matches!(self, Self::Locked { by: Some(by), .. } if by.as_str() > run)
     }
 }
 
@@ -388,8 +398,8 @@ async fn plan_all(
                 _ = interrupt.wait_for(|stop| *stop) => Err(HostError::stopped()),
             };
             match result {
-                Ok(PlanEnd::Held(message)) => {
-                    return (name, Ok((host, Some(Refusal::Locked(message)))));
+                Ok(PlanEnd::Held { message, by }) => {
+                    return (name, Ok((host, Some(Refusal::Locked { message, by }))));
                 }
                 Ok(PlanEnd::Stale(message)) => {
                     return (name, Ok((host, Some(Refusal::Stale(message)))));
