@@ -24,6 +24,7 @@ pub mod project;
 pub mod report;
 pub mod resource;
 pub mod sandbox;
+pub mod secret;
 pub mod ssh;
 pub mod wire;
 pub mod world;

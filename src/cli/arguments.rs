@@ -52,6 +52,9 @@ pub(crate) struct PlanArguments {
     /// Sign the saved plan with an SSH key (a public key: the agent's).
     #[arg(long, value_name = "KEY", requires = "out")]
     pub(crate) sign: Option<PathBuf>,
+    /// Encrypt the saved plan to a public key, age's or SSH's, too [default: .converge/recipients].
+    #[arg(long, value_name = "KEY", requires = "out")]
+    pub(crate) recipient: Vec<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -62,6 +65,9 @@ pub(crate) struct ApplyArguments {
     /// Only plans that one of these has signed [default: .converge/allowed_signers, where that is].
     #[arg(long, value_name = "FILE")]
     pub(crate) allowed_signers: Option<PathBuf>,
+    /// A private key that an encrypted plan was encrypted to, age's or SSH's [env: CONVERGE_AGE_IDENTITY].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
     /// Wait for hosts that another run is changing, instead of ending with 5.

@@ -23,6 +23,7 @@ use crate::fleet::{
 };
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
+use crate::secret::{Recipients, SecretError};
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
 use crate::wire::PlanOptions;
 
@@ -42,7 +43,11 @@ pub(super) fn run(
 
 /// Only plans, and saves the plan if that is asked for.
 pub(super) fn plan(surroundings: &Surroundings, arguments: &PlanArguments) -> Result<u8, CliError> {
-    let saving = arguments.out.as_deref().map(|file| (file, arguments.sign.as_deref()));
+    let saving = arguments.out.as_deref().map(|file| Saving {
+        file,
+        key: arguments.sign.as_deref(),
+        recipients: &arguments.recipient,
+    });
     report_refusal(surroundings, &arguments.converge, true, |begun| {
         converge(surroundings, &arguments.converge, true, saving, begun)
     })
@@ -81,7 +86,7 @@ fn converge(
     surroundings: &Surroundings,
     arguments: &ConvergeArguments,
     dry_run: bool,
-    saving: Option<(&Path, Option<&Path>)>,
+    saving: Option<Saving<'_>>,
     begun: &mut bool,
 ) -> Result<u8, CliError> {
     if arguments.source.untrusted && !dry_run {
@@ -99,6 +104,10 @@ fn converge(
             plays.iter().flat_map(|play| play.tag_listing()).collect();
         return surroundings.print(&lines(tags.iter().map(String::as_str))).map(|()| EXIT_OK);
     }
+    let recipients = match &saving {
+        Some(saving) => recipients(surroundings, &loaded, saving.recipients)?,
+        None => Recipients::default(),
+    };
     let mut screen = Screen::open(surroundings, &arguments.output, dry_run)?;
     let hosts = Hosts::boot(surroundings, &loaded, true)?;
     let prepared = prepare(surroundings, &arguments.connection, &arguments.output, loaded, &hosts)?;
@@ -113,12 +122,12 @@ fn converge(
     let (ended, diagnostics) =
         with_rollback(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
-    if let (Some((file, key)), Some(plans)) = (saving, plans) {
+    if let (Some(saving), Some(plans)) = (saving, plans) {
         if ended.failed || ended.interrupted || ended.refused {
             surroundings.complain("the plan was not saved: it does not cover all hosts");
         } else {
             let source = &arguments.source.inventory;
-            save(surroundings, &prepared, source, &plans, file, key)?;
+            save(surroundings, &prepared, source, &plans, &saving, &recipients)?;
         }
     }
     // The process ends here: taking large graphs apart piece by piece would only cost time.
@@ -449,14 +458,23 @@ fn any_errors_fatal(loaded: &Loaded) -> Vec<bool> {
     loaded.compilation.program.plays.iter().map(|play| play.any_errors_fatal).collect()
 }
 
+/// Where a plan goes, and who may read it.
+struct Saving<'a> {
+    file: &'a Path,
+    /// Signs it.
+    key: Option<&'a Path>,
+    /// Public keys that it is encrypted to, beside those of the project.
+    recipients: &'a [String],
+}
+
 /// Saves what was planned.
 fn save(
     surroundings: &Surroundings,
     prepared: &Prepared,
     inventory: &[String],
     plans: &Plans,
-    file: &Path,
-    key: Option<&Path>,
+    Saving { file, key, .. }: &Saving<'_>,
+    recipients: &Recipients,
 ) -> Result<(), CliError> {
     let loaded = &prepared.loaded;
     let plans = std::mem::take(&mut *plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
@@ -485,21 +503,54 @@ fn save(
     let not_saved = |error: &dyn std::fmt::Display| {
         CliError::Machine(format!("{}: the plan was not saved: {error}", file.display()))
     };
-    saved.take_contents(&loaded.compilation.contents).map_err(|error| not_saved(&error))?;
-    let body = saved.to_body().map_err(|error| not_saved(&error))?;
+    let encrypted = !recipients.is_empty();
+    if !encrypted {
+        saved.private().map_err(|error| not_saved(&error))?;
+    }
+    saved.take_contents(&loaded.compilation.contents);
+    let mut body = saved.to_body().map_err(|error| not_saved(&error))?;
+    if encrypted {
+        body = recipients.encrypt(&body).map_err(|error| not_saved(&error))?;
+    }
     let signature = match key {
         Some(key) => Some(crate::ssh::sign(key, &body).map_err(|error| not_saved(&error))?),
         None => None,
     };
-    let bytes = PlanFile { body, signature }.encode();
+    let bytes = PlanFile { body, encrypted, signature }.encode();
     let path = surroundings.directory.join(file);
     std::fs::write(&path, bytes).map_err(|error| not_saved(&error))?;
-    let how = if key.is_some() { "signed" } else { "not signed" };
+    let signed = if key.is_some() { "signed" } else { "not signed" };
+    let how = match recipients.len() {
+        0 => signed.to_owned(),
+        1 => format!("{signed}, encrypted to one key"),
+        many => format!("{signed}, encrypted to {many} keys"),
+    };
     surroundings.complain(&format!(
         "the plan is saved ({how}): `converge apply {}` does it, or refuses",
         file.display()
     ));
     Ok(())
+}
+
+/// To whom a saved plan is encrypted: those of the project, and those that are named.
+fn recipients(
+    surroundings: &Surroundings,
+    loaded: &Loaded,
+    named: &[String],
+) -> Result<Recipients, CliError> {
+    let mut recipients = Recipients::default();
+    let wrong = |error: SecretError| CliError::Usage(error.to_string());
+    let path = loaded.project.root.join(".converge/recipients");
+    let shown = path.strip_prefix(&surroundings.directory).unwrap_or(&path).display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(list) => recipients.add(&list, &shown).map_err(wrong)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(CliError::Usage(format!("{shown} cannot be read: {error}"))),
+    }
+    for key in named {
+        recipients.add(key, "--recipient").map_err(wrong)?;
+    }
+    Ok(recipients)
 }
 
 /// The run that is about to begin, as hosts keep it.

@@ -80,8 +80,10 @@ pub enum SavedError {
 /// A saved plan's file, taken apart: its body is not looked at before its signature is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanFile {
-    /// The plan as JSON.
+    /// The plan as JSON, or that encrypted.
     pub body: Vec<u8>,
+    /// Whether it is encrypted, with age.
+    pub encrypted: bool,
     /// The signature over the body, armoured as `ssh-keygen -Y sign` makes it.
     pub signature: Option<String>,
 }
@@ -92,6 +94,8 @@ struct Head {
     version: u32,
     /// BLAKE3 of the body: tells corruption, and nothing about who made it.
     digest: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    encrypted: bool,
     signature: Option<String>,
 }
 
@@ -101,6 +105,7 @@ impl PlanFile {
         let head = Head {
             version: VERSION,
             digest: blake3::hash(&self.body).to_string(),
+            encrypted: self.encrypted,
             signature: self.signature.clone(),
         };
         // A struct of strings is always JSON.
@@ -126,7 +131,7 @@ impl PlanFile {
         if blake3::hash(&body).to_string() != head.digest {
             return Err(tampered("it was changed or cut off since it was saved"));
         }
-        Ok(Self { body, signature: head.signature })
+        Ok(Self { body, encrypted: head.encrypted, signature: head.signature })
     }
 }
 
@@ -152,8 +157,8 @@ impl SavedPlan {
         serde_json::to_vec(self).map_err(|error| SavedError::Tampered(error.to_string()))
     }
 
-    /// Takes in the contents that its changes need; an error names what not everybody may read.
-    pub fn take_contents(&mut self, store: &ContentStore) -> Result<(), SavedError> {
+    /// What is in it that not everybody may read, if there is something.
+    pub fn private(&self) -> Result<(), SavedError> {
         for host in &self.hosts {
             for node in &host.plan.graph.nodes {
                 if let Some(what) = private_part(node) {
@@ -161,14 +166,24 @@ impl SavedPlan {
                 }
             }
             for planned in &host.plan.planned {
-                let pending = matches!(planned.verdict, Verdict::Change | Verdict::Depends);
                 let hidden =
                     planned.changes.iter().any(|shown| shown.view.diff.contains("(hidden)"));
-                let node = host.plan.graph.nodes.get(planned.node as usize);
-                if pending && hidden {
+                if is_pending(planned) && hidden {
+                    let node = host.plan.graph.nodes.get(planned.node as usize);
                     let id = node.map_or("a resource", |node| node.id.as_str());
                     return Err(private(&host.name, id, "contents that not everybody may read"));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the contents that its changes need.
+    pub fn take_contents(&mut self, store: &ContentStore) {
+        for host in &self.hosts {
+            for planned in &host.plan.planned {
+                let pending = is_pending(planned);
+                let node = host.plan.graph.nodes.get(planned.node as usize);
                 let declared = node.filter(|_| pending).map(named_contents).unwrap_or_default();
                 let changed = planned.changes.iter().filter_map(|shown| match &shown.change {
                     Change::Content { after: Content::File(id), .. } => Some(*id),
@@ -186,7 +201,6 @@ impl SavedPlan {
                 }
             }
         }
-        Ok(())
     }
 
     /// Its contents, for the hosts to ask for.
@@ -201,6 +215,10 @@ impl SavedPlan {
         }
         Ok(store)
     }
+}
+
+fn is_pending(planned: &PlannedNode) -> bool {
+    matches!(planned.verdict, Verdict::Change | Verdict::Depends)
 }
 
 fn private(host: &str, id: &str, what: &str) -> SavedError {
@@ -252,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_file_that_was_changed_or_cut_off_is_seen() {
-        let file = PlanFile { body: b"{\"build\": \"x\"}".to_vec(), signature: None };
+        let file =
+            PlanFile { body: b"{\"build\": \"x\"}".to_vec(), encrypted: false, signature: None };
         let bytes = file.encode();
         assert_eq!(PlanFile::decode(&bytes).unwrap(), file);
         let mut changed = bytes.clone();

@@ -181,3 +181,53 @@ fn what_is_private_is_not_saved_in_clear() {
         assert!(!hosts.path("saved.plan").exists());
     }
 }
+
+#[test]
+fn a_plan_that_is_encrypted_holds_what_is_private() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let key = |name: &str| {
+        let path = hosts.path(name);
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path);
+        assert!(keygen.status().unwrap().success());
+        std::fs::read_to_string(path.with_extension("pub")).unwrap()
+    };
+    let (ours, _) = (key("ours"), key("another"));
+    hosts.write(".converge/recipients", &format!("# us\n{ours}"));
+    let states = "\
+- environment_file: /srv/env
+  variables: { KEY: hush }
+- file: /srv/key
+  content: hush
+  mode: 0600
+- command: cat >/srv/stdin
+  stdin: hush
+  creates: /srv/stdin
+";
+    let planned = plan(&hosts, states, &["--sign", "ours"]);
+    assert_eq!(planned.code, 0, "{planned}");
+    assert!(planned.stderr.contains("saved (signed, encrypted to one key)"), "{planned}");
+    let saved = std::fs::read(hosts.path("saved.plan")).unwrap();
+    for secret in ["hush", "aHVza", "state.yml"] {
+        let mut parts = saved.windows(secret.len());
+        assert!(!parts.any(|part| part == secret.as_bytes()), "{secret}");
+    }
+    for (arguments, words) in [
+        (&[][..], "it is encrypted; name a key that reads it with --identity"),
+        (&["--identity", "another"], "No matching keys found"),
+        (&["--identity", "missing"], "missing cannot be read"),
+    ] {
+        let refused = apply(&hosts, arguments);
+        assert_eq!(refused.code, 1, "{refused}");
+        assert!(refused.stderr.contains(words), "{refused}");
+    }
+    assert_eq!(hosts.sh("a", "ls /srv"), "");
+    let applied = hosts.run(&["apply", "saved.plan"]).env("CONVERGE_AGE_IDENTITY", "ours").ended();
+    assert_eq!(applied.code, 0, "{applied}");
+    assert_eq!(hosts.sh("a", "cat /srv/env /srv/key /srv/stdin"), "KEY=\"hush\"\nhushhush");
+    // What is no key is said before anything is planned.
+    hosts.write(".converge/recipients", "age1nonsense\n");
+    let refused = plan(&hosts, states, &[]);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(refused.stderr.contains(".converge/recipients:1: this is neither"), "{refused}");
+}
