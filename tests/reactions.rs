@@ -169,7 +169,14 @@ fn a_service_takes_up_its_unit() {
 
     let done = converge(&hosts, &states(2000, "two"));
     assert_eq!(reaction(&done, "reaction:service:shop"), "restart (cannot reload)");
-    assert_ne!(processes(&hosts, "shop").0, other);
+    let (main, _) = processes(&hosts, "shop");
+    assert_ne!(main, other);
+
+    // Its unit file it watches in any case.
+    let alone = states(3000, "two").replace("  watch: [file:/etc/shop.conf]\n", "");
+    let done = converge(&hosts, &alone);
+    assert_eq!(reaction(&done, "reaction:service:shop"), "restart");
+    assert_ne!(processes(&hosts, "shop").0, main);
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub fn build(
     graph
 }
 
+/// How files are named that are unit files of administrators.
+const UNIT_FILE: &str = "file:/etc/systemd/system/";
+
 /// What a vertex stands for: a declaration, or the reaction of a service's declaration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Item {
@@ -57,9 +60,30 @@ struct PlayGraph<'a> {
     order: Vec<Item>,
 }
 
+/// Which declarations are about the unit files of services, by the service.
+fn unit_files(declarations: &[Declaration]) -> HashMap<usize, Vec<usize>> {
+    let mut services: HashMap<String, Vec<usize>> = HashMap::new();
+    for (index, declaration) in declarations.iter().enumerate() {
+        if declaration.spec.name == "service" {
+            let unit = crate::world::systemd::full_name(&declaration.key);
+            services.entry(unit).or_default().push(index);
+        }
+    }
+    let mut found: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (index, declaration) in declarations.iter().enumerate() {
+        let id = declaration.id.as_str();
+        let unit = id.strip_prefix("unit:").or_else(|| id.strip_prefix(UNIT_FILE));
+        for service in unit.and_then(|unit| services.get(unit)).into_iter().flatten() {
+            found.entry(*service).or_default().push(index);
+        }
+    }
+    found
+}
+
 impl<'a> PlayGraph<'a> {
     fn new(declarations: &'a [Declaration], sources: &'a Sources) -> Self {
         let names = Names::new(declarations);
+        let unit_files = unit_files(declarations);
         let mut graph = DiGraph::new();
         let mut vertices = HashMap::new();
         let mut placed: Vec<(usize, Item)> = Vec::new();
@@ -69,10 +93,14 @@ impl<'a> PlayGraph<'a> {
             // Tags leave out a service's state, not that it takes up what they selected.
             if matches!(declaration.skipped, None | Some(Skipped::Tags))
                 && declaration.declared.is_some()
-                && !(common.watch.is_empty() && common.restart_on.is_empty())
+                && !(common.watch.is_empty()
+                    && common.restart_on.is_empty()
+                    && !unit_files.contains_key(&index))
             {
                 let watched = common.watch.iter().chain(&common.restart_on);
-                let last = watched.flat_map(|reference| names.matching(reference)).max();
+                let watched = watched.flat_map(|reference| names.matching(reference));
+                let last =
+                    watched.chain(unit_files.get(&index).into_iter().flatten().copied()).max();
                 placed.push((last.map_or(index, |last| last.max(index)), Item::Reaction(index)));
             }
         }
@@ -82,11 +110,11 @@ impl<'a> PlayGraph<'a> {
             vertices.insert(*item, graph.add_node(*item));
         }
         let mut play = Self { declarations, names, sources, graph, vertices, order };
-        play.add_requisites();
+        play.add_requisites(&unit_files);
         play
     }
 
-    fn add_requisites(&mut self) {
+    fn add_requisites(&mut self, unit_files: &HashMap<usize, Vec<usize>>) {
         for (index, declaration) in self.declarations.iter().enumerate() {
             let common = &declaration.common;
             let this = Item::Declared(index);
@@ -107,6 +135,9 @@ impl<'a> PlayGraph<'a> {
                 continue;
             }
             self.connect(this, reaction, "service", declaration.span);
+            for file in unit_files.get(&index).into_iter().flatten() {
+                self.connect(Item::Declared(*file), reaction, "unit file", declaration.span);
+            }
             for (word, references) in [("watch", &common.watch), ("restart_on", &common.restart_on)]
             {
                 for reference in references {
