@@ -1,29 +1,22 @@
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::contents::Store;
 use super::environment::environment_of;
 use super::wave::Wave;
 use crate::change::files::{Backup, Numbers, Place, SYNC_FILE_SYSTEM, Staged, Unsynced};
-use crate::change::{
-    self, Act, ApplyError, Change, Command, Content, Execution, Run, Runner, Wait, WaitFor,
-};
+use crate::change::{self, Act, ApplyError, Change, Command, Content, Execution, Run, Runner};
 use crate::graph::{Node, NodeIndex, Work};
 
 use crate::world::process::{self, Identity, Job, acting_as};
-use crate::world::{Answer, Host, Metadata, RemotePath, System};
+use crate::world::{Answer, Host, Metadata, RemotePath};
 
 /// Most contents that are staged before they are synced and made visible: each holds a file open,
 /// and perhaps a folder, and a process may have 1,024 of them. Every sync costs some milliseconds.
 const STAGE_LIMIT: usize = 400;
-/// A look at what is waited for takes no longer than that.
-const LONGEST_LOOK: Duration = Duration::from_secs(60);
-/// Even the last look gets so long.
-const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 /// How long a command may take, if nothing else is declared.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check of contents may take, if nothing else is declared.
@@ -49,7 +42,7 @@ struct Ready {
 }
 
 impl Actuator<'_> {
-    fn identity(&self, node: &Node) -> Result<Identity, String> {
+    pub(super) fn identity(&self, node: &Node) -> Result<Identity, String> {
         match &node.become_user {
             None => Ok(self.login.clone()),
             Some(name) => self.host.identity(name).map_err(|error| error.to_string()),
@@ -112,7 +105,7 @@ impl Actuator<'_> {
     }
 
     /// The environment of whatever a node runs: its file's variables, then its own.
-    fn environment(&self, node: &Node) -> Result<Vec<(String, String)>, String> {
+    pub(super) fn environment(&self, node: &Node) -> Result<Vec<(String, String)>, String> {
         environment_of(node, self.host).map_err(|error| error.to_string())
     }
 
@@ -146,99 +139,6 @@ impl Actuator<'_> {
             Err(format!("the command ended with code {} (its output is hidden)", answer.code))
         } else {
             Err(ended_badly("the command", &answer))
-        }
-    }
-
-    fn wait(&self, node: &Node, wait: &Wait) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_millis(wait.within);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let reason = match self.holds(node, &wait.until, left.max(SHORTEST_LOOK)) {
-                Ok(()) => return Ok(()),
-                Err(reason) => reason,
-            };
-            let every = Duration::from_millis(wait.every);
-            if self.stop.load(Ordering::Relaxed) || Instant::now() + every > deadline {
-                let seconds = Duration::from_millis(wait.within).as_secs_f32();
-                return Err(format!("it did not come true within {seconds} s: {reason}"));
-            }
-            std::thread::sleep(every);
-        }
-    }
-
-    /// Looks once, for so long at most.
-    fn holds(&self, node: &Node, condition: &WaitFor, left: Duration) -> Result<(), String> {
-        let left = left.min(LONGEST_LOOK);
-        match condition {
-            WaitFor::Port(address) => self.connect(address, left).map(drop),
-            WaitFor::Path(path) => match self.host.entry(path) {
-                Ok(crate::world::Entry::Absent) => Err(format!("{path} does not exist")),
-                Ok(_) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            },
-            WaitFor::Http(address) => self.http_status(address, left),
-            WaitFor::Command(line) => {
-                let job = Job {
-                    argv: vec!["/bin/sh".into(), "-c".into(), line.clone()],
-                    environment: self.environment(node)?,
-                    timeout: Some(left),
-                    ..Job::default()
-                };
-                let answer =
-                    process::run(&job, &self.identity(node)?).map_err(|error| error.to_string())?;
-                if answer.code == 0 { Ok(()) } else { Err(ended_badly("the command", &answer)) }
-            }
-        }
-    }
-
-    fn connect(&self, address: &str, left: Duration) -> Result<TcpStream, String> {
-        let mut last = format!("{address} is no address");
-        for address in self.host.addresses(address).map_err(|error| error.to_string())? {
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(last)
-    }
-
-    /// Asks an `http://` address once; anything below 400 is fine.
-    fn http_status(&self, address: &str, left: Duration) -> Result<(), String> {
-        use std::io::{Read, Write};
-        let deadline = Instant::now() + left;
-        let rest =
-            address.strip_prefix("http://").ok_or("only http:// addresses can be waited for")?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let has_port =
-            authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let socket = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        let mut stream = self.connect(&socket, left)?;
-        let mut ask = || -> io::Result<Vec<u8>> {
-            stream.set_write_timeout(Some(left))?;
-            write!(
-                stream,
-                "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nUser-Agent: converge\r\nConnection: close\r\n\r\n"
-            )?;
-            let mut head = Vec::new();
-            let mut buffer = [0; 64];
-            // The status line is all that counts.
-            while head.len() < buffer.len() && !head.contains(&b'\n') {
-                let left = deadline.saturating_duration_since(Instant::now());
-                stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-                match stream.read(&mut buffer)? {
-                    0 => break,
-                    count => head.extend_from_slice(&buffer[..count]),
-                }
-            }
-            Ok(head)
-        };
-        let head = ask().map_err(|error| error.to_string())?;
-        let line = String::from_utf8_lossy(&head);
-        let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
-        match status {
-            Some(status) if (100..400).contains(&status) => Ok(()),
-            Some(status) => Err(format!("the answer was {status}")),
-            None => Err(String::from("the answer was not HTTP")),
         }
     }
 
@@ -507,7 +407,7 @@ fn settle(ready: Vec<Ready>, unsynced: &mut Unsynced, failed: &mut HashMap<NodeI
 }
 
 /// What a program said when it failed, cut to its last lines.
-fn ended_badly(what: &str, answer: &Answer) -> String {
+pub(super) fn ended_badly(what: &str, answer: &Answer) -> String {
     let said = if answer.error.trim().is_empty() { &answer.output } else { &answer.error };
     let lines: Vec<&str> = said.trim_end().lines().collect();
     let last = lines[lines.len().saturating_sub(20)..].join("\n");

@@ -25,6 +25,7 @@ mod sweep;
 mod switch;
 mod taking_back;
 mod verify;
+mod wait;
 mod wave;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

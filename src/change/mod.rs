@@ -21,7 +21,7 @@ pub use packages::{apply as apply_packages, is_within, merge as merge_packages};
 pub use render::{Sides, view};
 pub use runner::{ApplyError, Execution, Runner};
 pub use types::{
-    Account, Act, Change, Command, Content, HomeDirectory, PackageManager, PackageMove,
+    Account, Act, Change, Command, Content, HomeDirectory, HttpAnswer, PackageManager, PackageMove,
     PackageState, PackageTransaction, Reaction, Run, Stop, UnitState, Wait, WaitFor,
 };
 pub use units::{apply as apply_unit, react, reload_manager};

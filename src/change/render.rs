@@ -118,7 +118,7 @@ fn act_target(act: &Act) -> String {
         Act::Wait(Wait { until, .. }) => match until {
             WaitFor::Port(address) => address.clone(),
             WaitFor::Path(path) => path.to_string(),
-            WaitFor::Http(address) => address.clone(),
+            WaitFor::Http(http) => http.address.clone(),
             WaitFor::Command(line) => line.clone(),
         },
     }

@@ -242,6 +242,23 @@ pub struct Wait {
     pub within: u64,
     /// Pause between two looks, in milliseconds.
     pub every: u64,
+    /// So many looks in a row have to find that it holds.
+    pub successes: u32,
+    /// From then on it has to go on holding for so long, in milliseconds.
+    pub soak: u64,
+}
+
+/// How an `http://` address has to answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpAnswer {
+    /// The address.
+    pub address: String,
+    /// With one of these; none: with any below 400.
+    pub status: Vec<u16>,
+    /// A regular expression that its body matches somewhere.
+    pub body: Option<String>,
+    /// Names of headers, with a regular expression for the value of each.
+    pub header: Vec<(String, String)>,
 }
 
 /// What has to hold.
@@ -251,8 +268,8 @@ pub enum WaitFor {
     Port(String),
     /// Something stands at a path.
     Path(RemotePath),
-    /// An `http://` address answers with a status below 400.
-    Http(String),
+    /// An `http://` address answers.
+    Http(HttpAnswer),
     /// A shell line succeeds.
     Command(String),
 }

@@ -1,7 +1,8 @@
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, Spec};
-use crate::change::{Act, Change, Wait, WaitFor as Until};
+use crate::change::{Act, Change, HttpAnswer, Wait, WaitFor as Until};
 use crate::world::{Entry, RemotePath};
 
 /// A condition that has to hold before anything after it happens.
@@ -15,6 +16,12 @@ pub struct WaitFor {
     #[serde(default)]
     http: Option<String>,
     #[serde(default)]
+    status: Vec<u16>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    header: IndexMap<String, String>,
+    #[serde(default)]
     command: Option<String>,
     /// In milliseconds.
     #[serde(default = "five_minutes")]
@@ -22,6 +29,15 @@ pub struct WaitFor {
     /// In milliseconds.
     #[serde(default = "one_second")]
     every: u64,
+    #[serde(default = "once")]
+    successes: u32,
+    /// In milliseconds.
+    #[serde(default, rename = "for")]
+    soak: u64,
+}
+
+fn once() -> u32 {
+    1
 }
 
 fn five_minutes() -> u64 {
@@ -54,9 +70,34 @@ pub static SPEC: Spec = Spec {
             Shape::Text,
             "An `http://` address that answers with a status below 400",
         ),
+        Argument::optional(
+            "status",
+            Shape::List(&Shape::Integer),
+            "With `http`: the answer has one of these",
+        ),
+        Argument::optional(
+            "body",
+            Shape::Text,
+            "With `http`: a regular expression that the answer's body matches somewhere",
+        ),
+        Argument::optional(
+            "header",
+            Shape::Mapping(&Shape::Text),
+            "With `http`: names of headers, with a regular expression for the value of each",
+        ),
         Argument::optional("command", Shape::Text, "A shell line that succeeds"),
         Argument::optional("within", Shape::Duration, "How long at most; 300s"),
         Argument::optional("every", Shape::Duration, "The pause between two looks; 1s"),
+        Argument::optional(
+            "successes",
+            Shape::Integer,
+            "So many looks in a row have to find that it holds; 1",
+        ),
+        Argument::optional(
+            "for",
+            Shape::Duration,
+            "From then on it has to go on holding for so long; not at all",
+        ),
     ],
     exclusive: &[&["port", "path", "http", "command"]],
     example: "\
@@ -72,7 +113,12 @@ impl WaitFor {
             (Some(port), None, None, None) => address(port).map(Until::Port),
             (None, Some(path), None, None) => Ok(Until::Path(path.clone())),
             (None, None, Some(http), None) if http.starts_with("http://") => {
-                Ok(Until::Http(http.clone()))
+                Ok(Until::Http(HttpAnswer {
+                    address: http.clone(),
+                    status: self.status.clone(),
+                    body: self.body.clone(),
+                    header: self.header.clone().into_iter().collect(),
+                }))
             }
             (None, None, Some(http), None) => {
                 Err(PlanError::new(format!("{http} is not an `http://` address"))
@@ -102,6 +148,21 @@ impl Kind for WaitFor {
     }
 
     fn check_arguments(&self) -> Result<(), PlanError> {
+        let asks_more = !self.status.is_empty() || self.body.is_some() || !self.header.is_empty();
+        if asks_more && self.http.is_none() {
+            return Err(PlanError::new("`status`, `body` and `header` are about an `http` answer"));
+        }
+        if let Some(status) = self.status.iter().find(|status| !(100..600).contains(*status)) {
+            return Err(PlanError::new(format!("{status} is not a status of HTTP")));
+        }
+        for pattern in self.body.iter().chain(self.header.values()) {
+            regex::Regex::new(pattern).map_err(|error| {
+                PlanError::new(format!("`{pattern}` is not a regular expression: {error}"))
+            })?;
+        }
+        if self.successes == 0 {
+            return Err(PlanError::new("`successes` is at least 1"));
+        }
         self.until().map(drop)
     }
 
@@ -110,11 +171,13 @@ impl Kind for WaitFor {
     fn plan(&self, planning: &mut Planning<'_>) -> Result<(), PlanError> {
         let until = self.until()?;
         if let Until::Path(path) = &until
+            && self.soak == 0
             && planning.world().entry(path)?.value != Entry::Absent
         {
             return Ok(());
         }
-        let wait = Wait { until, within: self.within, every: self.every };
+        let Self { within, every, successes, soak, .. } = *self;
+        let wait = Wait { until, within, every, successes, soak };
         planning.push(Change::Act(Act::Wait(wait)));
         Ok(())
     }

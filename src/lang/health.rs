@@ -17,19 +17,10 @@ pub enum OnFailure {
 }
 
 /// The keys of a check.
-const KEYS: [&str; 5] = ["http", "tcp", "command", "within", "every"];
+const KEYS: [&str; 10] =
+    ["http", "status", "body", "header", "tcp", "command", "within", "every", "successes", "for"];
 /// Keys of the language that this version does not know.
-const LATER: [&str; 9] = [
-    "status",
-    "body",
-    "header",
-    "prometheus",
-    "error_log",
-    "successes",
-    "for",
-    "from",
-    "max_error_rate",
-];
+const LATER: [&str; 4] = ["prometheus", "error_log", "from", "max_error_rate"];
 
 /// A check for as long as nothing else is said.
 const WITHIN: &str = "30s";

@@ -113,8 +113,38 @@ fn health_is_checked_without_a_change_too() {
     assert!(sick.stdout.contains("wait_for:health"), "{sick}");
     assert_eq!(hosts.sh("a", "cat /srv/app.conf; systemctl is-active app"), "one\nactive\n");
     let wrong = play("one", "")
-        .replace("command: test ! -e /srv/broken, within: 2s", "http: x, status: 200");
+        .replace("command: test ! -e /srv/broken, within: 2s", "command: x, from: controller");
     let refused = converge(&hosts, &wrong);
     assert_eq!(refused.code, 1, "{refused}");
-    assert!(refused.stderr.contains("`status` of `health` is not supported"), "{refused}");
+    assert!(refused.stderr.contains("`from` of `health` is not supported"), "{refused}");
+}
+
+#[test]
+fn health_has_to_last_as_long_as_is_said() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let play = |looks: u32| {
+        format!(
+            "\
+hosts: all
+health:
+  - command: echo >>/srv/looks; test $(wc -l </srv/looks) -lt {looks}
+    every: 50ms
+    successes: 2
+    for: 300ms
+states:
+  - directory: /srv/there
+"
+        )
+    };
+    let failed = converge(&hosts, &play(4));
+    assert_eq!(failed.code, 3, "{failed}");
+    assert!(failed.stdout.contains("and not for 0.3 s: the command ended with code 1"), "{failed}");
+    hosts.sh("a", "rm /srv/looks");
+    let failed = converge(&hosts, &play(2).replace("every", "within: 200ms\n    every"));
+    assert!(failed.stdout.contains("it did not come true within 0.2 s"), "{failed}");
+    hosts.sh("a", "rm /srv/looks");
+    let well = converge(&hosts, &play(1_000));
+    assert_eq!(well.code, 0, "{well}");
+    let looks: u32 = hosts.sh("a", "wc -l </srv/looks").trim().parse().unwrap();
+    assert!(looks >= 3, "{looks}");
 }
