@@ -353,6 +353,7 @@ impl Session<'_> {
             }
         }
         let mut records = Records::read(&self.state);
+        let adopted = records.adopt(&options.run, &options.adopt);
         records.open(&options.run);
         if options.lock {
             repair::repair(&records.cut_off, self.host, login);
@@ -408,6 +409,7 @@ impl Session<'_> {
         let notes = Notes {
             cut_off: cut_off(&records, running.is_some()),
             unreadable: records.unreadable.clone(),
+            nothing_adopted: !options.adopt.is_empty() && !adopted,
             running: running.map(|holder| holder.run),
             cannot: graph.nodes.iter().filter_map(cannot).collect(),
             outside: Vec::new(),

@@ -177,6 +177,9 @@ pub(crate) struct ConvergeArguments {
     /// List the tags of the state file, and end.
     #[arg(long)]
     pub(crate) list_tags: bool,
+    /// Take over what hosts remember of a state file that has another name by now.
+    #[arg(long, value_name = "OLD")]
+    pub(crate) adopt: Option<String>,
     /// Wait for hosts that another run is changing, instead of ending with 5.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -201,6 +204,7 @@ impl ConvergeArguments {
             connection: connection.clone(),
             list_hosts: false,
             list_tags: false,
+            adopt: None,
             wait: false,
             output: output.clone(),
         }

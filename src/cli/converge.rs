@@ -390,6 +390,7 @@ pub(super) fn execute(
             untrusted: loaded.untrusted,
             run: info,
             lock: !dry_run,
+            adopt: loaded.adopt.clone(),
             login: false,
         },
         any_errors_fatal: match &errand.apply {

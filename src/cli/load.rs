@@ -24,6 +24,8 @@ pub(super) struct Loaded {
     pub(super) inventory: String,
     /// The state file as it was given.
     pub(super) state_file: String,
+    /// Names that it may have had before.
+    pub(super) adopt: Vec<String>,
     /// What the hosts' records know this by; the run itself is not named yet.
     pub(super) info: RunInfo,
     pub(super) untrusted: bool,
@@ -165,6 +167,8 @@ pub(super) fn load(
         ..RunInfo::default()
     };
     let untrusted = arguments.source.untrusted;
+    let folder = surroundings.directory.strip_prefix(&project.root).unwrap_or(Path::new(""));
+    let folder = folder.to_owned();
     Ok(Loaded {
         project,
         compilation,
@@ -172,9 +176,25 @@ pub(super) fn load(
         connections,
         inventory: name,
         state_file: arguments.state_file.clone().unwrap_or_default(),
+        adopt: arguments.adopt.as_deref().map(|old| former_names(&folder, old)).unwrap_or_default(),
         info,
         untrusted,
     })
+}
+
+/// How records may name a state file that is not there any more: from the project's root, however
+/// it is named from the working directory.
+fn former_names(folder: &Path, old: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for place in [folder, Path::new(""), Path::new("states")] {
+        for ending in ["", ".yml", ".yaml"] {
+            let name = place.join(format!("{old}{ending}")).display().to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// An inventory as records know it, however it was named: a path below `inventory/` without its

@@ -274,6 +274,9 @@ impl Host {
         if let Some(reason) = notes.unreadable {
             warn(format!("records of earlier runs cannot be read, so nothing is pruned: {reason}"));
         }
+        if notes.nothing_adopted {
+            warn(String::from("there are no records of the state file that --adopt names"));
+        }
         for what in notes.cannot {
             warn(what);
         }

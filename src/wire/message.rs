@@ -101,6 +101,8 @@ pub struct PlanOptions {
     pub run: RunInfo,
     /// Whether it is going to change the host, which only one run at a time may.
     pub lock: bool,
+    /// Names that the state file may have had before: the records of such a one are taken over.
+    pub adopt: Vec<String>,
     /// Whether the host was logged into, so that a change can lock its operator out.
     pub login: bool,
 }
@@ -183,6 +185,8 @@ pub struct Notes {
     pub cut_off: Vec<CutOff>,
     /// Why nothing can be pruned.
     pub unreadable: Option<String>,
+    /// There are no records of the state file whose ones were to be taken over.
+    pub nothing_adopted: bool,
     /// A run that is changing the host while this one only looks.
     pub running: Option<RunInfo>,
     /// What an undo cannot bring back, one sentence each.

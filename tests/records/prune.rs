@@ -126,6 +126,29 @@ fn two_state_files_do_not_prune_each_other() {
 }
 
 #[test]
+fn a_renamed_state_file_adopts_its_records() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    hosts.write("states/one.yml", &pruned("- file: /srv/one\n  content: x\n"));
+    hosts.run(&["-i", "test", "one.yml"]).succeeds();
+    std::fs::remove_file(hosts.path("states/one.yml")).unwrap();
+    hosts.write("two.yml", &pruned("- file: /srv/two\n  content: x\n"));
+    let run = |arguments: &[&str]| hosts.run(&["-i", "test", "two.yml"]).args(arguments);
+    let wrong = run(&["--dry-run", "--adopt", "another"]).ended();
+    let told = format!("{}{}", wrong.stdout, wrong.stderr);
+    assert!(told.contains("no records of the state file that --adopt names"), "{wrong}");
+    assert!(!told.contains("/srv/one"), "{wrong}");
+    let planned = run(&["--dry-run", "--adopt", "one"]).succeeds();
+    assert_eq!(going(&planned), ["file:/srv/two", "file:/srv/one"]);
+    run(&["--adopt", "one"]).succeeds();
+    assert_eq!(hosts.sh("a", "ls /srv"), "two\n");
+    run(&[]).succeeds().assert_unchanged();
+    // There is nothing left to be adopted.
+    hosts.write("states/one.yml", &pruned("- file: /srv/one\n  content: x\n"));
+    hosts.run(&["-i", "test", "one.yml"]).succeeds();
+    assert_eq!(hosts.sh("a", "ls /srv"), "one\ntwo\n");
+}
+
+#[test]
 fn a_lost_or_unreadable_record_prunes_nothing() {
     let Some(hosts) = Hosts::new(&["a"]) else { return };
     let rest = pruned("- file: /srv/other\n  content: x");

@@ -102,6 +102,21 @@ impl Ledger {
         serde_json::from_slice(bytes).ok().filter(|ledger: &Self| ledger.version == VERSION)
     }
 
+    /// Makes the records of one scope another's, beside those that it has; false if there are none.
+    pub(in crate::agent) fn adopt(&mut self, from: &str, to: &str) -> bool {
+        if from == to || self.scopes.get_mut(from).is_none_or(|scope| scope.get_mut().is_none()) {
+            return false;
+        }
+        let Some(Lazy::Known(from)) = self.scopes.remove(from) else { return false };
+        let scope =
+            self.scopes.entry(to.to_owned()).or_insert_with(|| Lazy::Known(Scope::default()));
+        match scope.get_mut() {
+            Some(scope) => scope.adopt(from),
+            None => *scope = Lazy::Known(from),
+        }
+        true
+    }
+
     /// The records of a scope.
     pub(in crate::agent) fn scope(&self, name: &str) -> Option<Cow<'_, Scope>> {
         self.scopes.get(name)?.get()
@@ -164,6 +179,20 @@ impl Ledger {
 }
 
 impl Scope {
+    /// Takes over what another scope has; of what both know, this one was the last.
+    fn adopt(&mut self, other: Self) {
+        self.met = self.met.max(other.met);
+        for (target, thing) in other.things {
+            self.things.entry(target).or_insert(thing);
+        }
+        let new = |debt: &Debt| {
+            !self.owed.iter().any(|own| (&own.to, &own.from) == (&debt.to, &debt.from))
+        };
+        let owed: Vec<Debt> = other.owed.into_iter().filter(|debt| new(debt)).collect();
+        self.owed.extend(owed);
+        self.last_run = self.last_run.take().or(other.last_run);
+    }
+
     /// Takes in what one resource's changes have made; of packages those that have `moved`, where
     /// that is known.
     fn take(&mut self, begin: &Begin, moved: Option<&HashSet<&str>>, header: &Header) {

@@ -123,6 +123,16 @@ impl Records {
         Ok(())
     }
 
+    /// Takes over the records of a state file that has another name by now; false if there are
+    /// none. They are written down as this run's own are.
+    pub(super) fn adopt(&mut self, run: &RunInfo, names: &[String]) -> bool {
+        let own = run.scope();
+        let others = names.iter().map(|name| RunInfo { state_file: name.clone(), ..run.clone() });
+        let adopted: Vec<bool> =
+            others.map(|other| self.ledger.adopt(&other.scope(), &own)).collect();
+        adopted.contains(&true)
+    }
+
     /// Takes the records of a scope apart.
     pub(super) fn open(&mut self, run: &RunInfo) {
         if !self.ledger.open(&run.scope()) {
