@@ -93,20 +93,25 @@ pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<No
         // Who made it may be gone.
         made.become_user = left.become_user.clone().filter(|name| home_of(name).is_some());
         made.sensitive = left.sensitive;
-        made.after = match nodes.len() {
-            0 => (0..number(graph.nodes.len())).collect(),
-            _ => vec![number(index - 1)],
-        };
         if wanted {
             owed.extend(left.owes.iter().map(|owes| (number(index), owes.clone())));
         }
         nodes.push(made);
     }
+    let first = number(graph.nodes.len());
+    let mut order = Order::default();
+    for (index, made) in (first..).zip(&mut nodes) {
+        made.after = order.place(index, &made.work);
+        if index == first {
+            made.after = (0..first).collect();
+            order.barrier = Some(first);
+        }
+    }
     let mut reactions = Reactions::default();
     for (index, owes) in owed {
         reactions.add(index, &owes);
     }
-    let last = number(graph.nodes.len() + nodes.len()).saturating_sub(1);
+    let all = first..number(graph.nodes.len() + nodes.len());
     for own in &graph.nodes {
         let Some((reload, restart)) = reactions.take(&own.id) else { continue };
         let Work::Reaction { service, declared, .. } = &own.work else { continue };
@@ -115,7 +120,7 @@ pub(super) fn prune(graph: &Graph, scope: &Scope, home_of: HomeOf<'_>) -> Vec<No
         let index = graph.nodes.len() + nodes.len();
         let mut made = node(index, own.id.clone(), own.at.clone(), last_play, work);
         made.become_user.clone_from(&own.become_user);
-        made.after = vec![last];
+        made.after = all.clone().collect();
         nodes.push(made);
     }
     nodes

@@ -15,7 +15,8 @@ pub fn lay_over(change: &Change, by: &ResourceId, world: &World<'_>) -> Result<(
             world.lay_entry(by, path.clone(), entry, content);
         }
         Change::Account { before, after } => {
-            lay_account(before.as_ref(), after.as_ref(), by, world)
+            lay_account(before.as_ref(), after.as_ref(), by, world);
+            lay_members(before.as_ref(), after.as_ref(), by, world)?;
         }
         Change::Packages(transaction) => {
             for moved in &transaction.moves {
@@ -109,6 +110,47 @@ fn home_mode(world: &World<'_>) -> u32 {
         values.next().and_then(|words| u32::from_str_radix(words.get(1)?, 8).ok())
     };
     octal("HOME_MODE").unwrap_or_else(|| 0o777 & !octal("UMASK").unwrap_or(0o022))
+}
+
+/// Groups have as members who belongs to them.
+fn lay_members(
+    before: Option<&Account>,
+    after: Option<&Account>,
+    by: &ResourceId,
+    world: &World<'_>,
+) -> Result<(), ObserveError> {
+    let groups = |account: Option<&Account>| match account {
+        Some(Account::User { entry, .. }) => entry.groups.clone(),
+        _ => Vec::new(),
+    };
+    let user = match before.or(after) {
+        Some(Account::User { entry, .. }) => &entry.name,
+        Some(Account::Group { entry, .. }) if after.is_none() => {
+            for mut user in world.users()?.into_values() {
+                let before = user.groups.len();
+                user.groups.retain(|group| *group != entry.name);
+                if user.groups.len() < before {
+                    world.lay_user(by, &user.name.clone(), Some(user));
+                }
+            }
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    let (left, joined) = (groups(before), groups(after));
+    let left = left.iter().filter(|name| !joined.contains(name)).map(|name| (name, false));
+    for (name, belongs) in left.chain(joined.iter().map(|name| (name, true))) {
+        let Some(mut group) = world.group(name)?.value else { continue };
+        if group.members.contains(user) == belongs {
+            continue;
+        }
+        group.members.retain(|member| member != user);
+        if belongs {
+            group.members.push(user.clone());
+        }
+        world.lay_group(by, name, Some(group));
+    }
+    Ok(())
 }
 
 fn lay_account(

@@ -175,3 +175,25 @@ fn a_run_that_nobody_knows_is_an_error() {
     assert_eq!(unknown.code, 3, "{unknown}");
     assert!(unknown.stderr.contains("no host has changes of a run"), "{unknown}");
 }
+
+#[test]
+fn groups_and_their_members_come_back_together() {
+    let Some(hosts) = Hosts::new(&["a"]) else { return };
+    let picture = "sort /etc/passwd /etc/group /etc/gshadow";
+    hosts.sh("a", "groupadd crew; useradd -M -G crew,audio jack; useradd -M -g crew jill");
+    let before = hosts.sh("a", picture);
+    let user = |name: &str| format!("- user: {name}\n  state: absent\n");
+    let group = "- group: crew\n  state: absent\n";
+    let (jack, jill) = (user("jack"), user("jill"));
+    for states in [
+        format!("{jack}{jill}{group}"),
+        format!("{jill}{group}{jack}"),
+        format!("{jill}{jack}{group}"),
+    ] {
+        let run = hosts.converge(&states).succeeds().run;
+        assert_ne!(hosts.sh("a", picture), before);
+        let undone = undo(&hosts, &run, &[]);
+        assert_eq!(undone.code, 0, "{states}{undone}");
+        assert_eq!(hosts.sh("a", picture), before, "{states}");
+    }
+}
