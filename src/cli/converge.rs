@@ -18,8 +18,8 @@ use super::{
 };
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{
-    self, Ended, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable, Refused, Run,
-    SavedHost, SavedPlan,
+    self, Ended, HostLimits, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable,
+    Refused, Run, SavedHost, SavedPlan,
 };
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
@@ -265,6 +265,7 @@ pub(super) fn prepare(
             client,
             program,
             forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
+            limits: HostLimits::default(),
         },
         diff: output.diff || settings.diff.unwrap_or(false) || output.format != "text",
         exit_code: output.exit_code,

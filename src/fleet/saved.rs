@@ -6,7 +6,6 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, Content};
 use crate::graph::{Graph, Node, Work};
 use crate::lang::ContentStore;
 use crate::report::{RunInfo, Verdict};
@@ -184,13 +183,9 @@ impl SavedPlan {
             for planned in &host.plan.planned {
                 let pending = is_pending(planned);
                 let node = host.plan.graph.nodes.get(planned.node as usize);
-                let declared = node.filter(|_| pending).map(named_contents).unwrap_or_default();
-                let changed = planned.changes.iter().filter_map(|shown| match &shown.change {
-                    Change::Content { after: Content::File(id), .. } => Some(*id),
-                    _ => None,
-                });
-                for id in changed.chain(declared) {
-                    // What the host makes by itself (an edited file) is made there again.
+                // Not what the host says that it needs: it might name contents of others. What it
+                // makes by itself (an edited file) is made there again.
+                for id in node.filter(|_| pending).map(named_contents).unwrap_or_default() {
                     if let Some(Ok(mut reader)) = store.open(&id) {
                         let mut bytes = Vec::new();
                         let read = std::io::Read::read_to_end(&mut reader, &mut bytes);
@@ -240,7 +235,7 @@ fn private_part(node: &Node) -> Option<&'static str> {
 }
 
 /// The contents that a declaration names.
-fn named_contents(node: &Node) -> Vec<ContentId> {
+pub(super) fn named_contents(node: &Node) -> Vec<ContentId> {
     fn look(value: &serde_json::Value, found: &mut Vec<ContentId>) {
         match value {
             serde_json::Value::Object(entries) => {
