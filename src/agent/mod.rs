@@ -37,6 +37,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::SystemTime;
 
+pub use journal::{next_ledger, past_run};
+
 use act::Actuator;
 use apply::Applier;
 use confirm::{Confirmation, Confirmations};

@@ -37,7 +37,7 @@ mod stderr;
 
 pub use bootstrap::{AgentProgram, AgentStream, Privilege};
 pub use client::Client;
-pub use configuration::{Environment, Request, Resolved};
+pub use configuration::{Environment, Request, Resolved, share_settings};
 pub use destination::{
     Destination, HostKeyRules, IdentityFile, Keepalive, Network, UnknownHostKey,
 };

@@ -114,6 +114,30 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
+impl Resolved {
+    /// What an answer of `ssh -G` comes to for a host, but for its jump hosts.
+    pub fn of_answer(
+        environment: &Environment,
+        request: &Request,
+        answer: &str,
+    ) -> Result<Self, Error> {
+        let host = request.host.as_deref().unwrap_or(&request.name);
+        let wrong = |reason| Error::Configuration { host: host.to_owned(), reason };
+        let mut warnings = Vec::new();
+        let answer = Answer::parse(answer);
+        let destination =
+            build(environment, request, host, &answer, &mut warnings).map_err(wrong)?;
+        Ok(Self { destination, warnings })
+    }
+}
+
+/// Whether the configuration files give two hosts the same settings, as far as that can be told
+/// without asking `ssh -G` for each.
+pub fn share_settings(environment: &Environment, one: &str, other: &str) -> bool {
+    let sharing = Sharing::read(environment);
+    sharing.class(one) == sharing.class(other)
+}
+
 /// The files that OpenSSH offers by default.
 const DEFAULT_IDENTITIES: [&str; 5] =
     ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
