@@ -62,6 +62,14 @@ pub struct HostPlan {
     pub planned: Vec<PlannedNode>,
 }
 
+impl HostPlan {
+    /// Whether the numbers in it are those of nodes.
+    fn is_sound(&self) -> bool {
+        let all = self.graph.nodes.len() + self.added.len();
+        self.graph.is_sound() && self.planned.iter().all(|planned| (planned.node as usize) < all)
+    }
+}
+
 /// A saved plan is not to be relied upon.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
@@ -148,7 +156,11 @@ impl SavedPlan {
         if build != wire::BUILD {
             return Err(SavedError::OtherBuild);
         }
-        serde_json::from_slice(body).map_err(wrong)
+        let plan: Self = serde_json::from_slice(body).map_err(wrong)?;
+        if !plan.hosts.iter().all(|host| host.plan.is_sound()) {
+            return Err(SavedError::Tampered(String::from("its numbers mean nothing")));
+        }
+        Ok(plan)
     }
 
     /// As a file's body.
@@ -277,5 +289,21 @@ mod tests {
         }
         let error = SavedPlan::parse(&file.body).unwrap_err();
         assert!(matches!(error, SavedError::OtherBuild), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_are_those_of_no_resource_are_refused() {
+        let body = include_str!("../../tests/fuzz/seeds/plan_file/body.json");
+        let body = body.replace("@BUILD@", wire::BUILD);
+        SavedPlan::parse(body.as_bytes()).unwrap();
+        for (right, forged) in [
+            ("\"after\":[0]", "\"after\":[9999]"),
+            ("\"play\":0", "\"play\":7"),
+            ("{\"node\":0", "{\"node\":9999"),
+        ] {
+            assert!(body.contains(right), "{right}");
+            let error = SavedPlan::parse(body.replace(right, forged).as_bytes()).unwrap_err();
+            assert!(matches!(error, SavedError::Tampered(_)), "{error}");
+        }
     }
 }
