@@ -19,7 +19,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use self::answer::Answer;
 use self::sharing::Sharing;
 use super::error::printable;
-use super::{Destination, Error, IdentityFile, Network, Password, UnknownHostKey};
+use super::{
+    Destination, Error, IdentityFile, Network, Password, UnknownHostKey, is_host_name, is_user_name,
+};
 
 /// What surrounds the controller; collected by the command line, because this room looks at none of it.
 #[derive(Clone, Debug)]
@@ -192,11 +194,11 @@ impl Resolver {
     ) -> Result<Destination, Error> {
         let host = request.host.as_deref().unwrap_or(&request.name);
         let wrong = |reason: String| Error::Configuration { host: host.to_owned(), reason };
-        if host.is_empty()
-            || host.starts_with('-')
-            || host.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
+        if !is_host_name(host) {
             return Err(wrong(format!("`{}` is no host name", host.escape_debug())));
+        }
+        if let Some(user) = request.user.as_deref().filter(|user| !is_user_name(user)) {
+            return Err(wrong(format!("`{}` is no user name", user.escape_debug())));
         }
         if depth > DEEPEST {
             return Err(wrong("the jump hosts lead in a circle".into()));
