@@ -99,6 +99,7 @@ fn longest(node: &Node) -> Duration {
         Work::Resource(declared) | Work::Reaction { declared, .. } => declared.kind().takes(),
         Work::Restore(_) | Work::Skipped(_) => Duration::ZERO,
     };
+    let own = own.saturating_add(Duration::from_millis(node.confirm_connection.unwrap_or(0)));
     let once = own.saturating_add(Duration::from_millis(node.timeout.unwrap_or(0)));
     let (times, delay) = node.retry.map_or((0, 0), |retry| (retry.times, retry.delay));
     let again = once.saturating_add(Duration::from_millis(delay)).saturating_mul(times);
