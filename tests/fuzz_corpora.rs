@@ -130,7 +130,7 @@ fn frames_and_files_are_those_of_this_build() {
     for (path, bytes) in [
         ("wire_frames/to-agent", frames(b'c', &to_agent)),
         ("wire_frames/from-agent", frames(b'a', &from_agent)),
-        ("plan_file/file", PlanFile { body, signature: None }.encode()),
+        ("plan_file/file", PlanFile { body, encrypted: false, signature: None }.encode()),
     ] {
         if std::env::var_os("CONVERGE_ACCEPT").is_some() {
             let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
