@@ -145,7 +145,7 @@ fn address(port: &str) -> Result<String, PlanError> {
 
 impl Kind for WaitFor {
     fn takes(&self) -> Duration {
-        Duration::from_millis(self.within)
+        Duration::from_millis(self.within.saturating_add(self.soak))
     }
 
     fn footprint(&self) -> Footprint {
