@@ -37,6 +37,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::SystemTime;
 
+pub use journal::{next_ledger, past_run};
+
 use act::Actuator;
 use apply::Applier;
 use confirm::{Confirmation, Confirmations};
@@ -55,7 +57,7 @@ use crate::graph::{Graph, Node, Work};
 use crate::kind::{Actor, Restore};
 use crate::report::RunInfo;
 use crate::wire::{
-    self, AddedNode, Bound, CutOff, FromAgent, Hello, MAGIC, Notes, PlanOptions, ToAgent,
+    self, AddedNode, Bound, CutOff, FromAgent, HEARTBEAT, Hello, MAGIC, Notes, PlanOptions, ToAgent,
 };
 use crate::world::process::Identity;
 use crate::world::{Digests, Host, facts};
@@ -122,6 +124,7 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
     if let Some(now) = start.now {
         sweep::sweep(&start.program, now);
     }
+    let _beat = beat(&output);
     let store = Store::new(Arc::clone(&output), incoming);
     let state = match &start.state {
         Some(folder) => StateFolder::at(folder),
@@ -143,6 +146,20 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
         let _ = output.send(&FromAgent::Fatal(error.to_string()));
     }
     result
+}
+
+/// Tells the controller every [`HEARTBEAT`] that the agent is there, until what is given is dropped.
+fn beat(output: &Arc<Output>) -> mpsc::Sender<()> {
+    let (end, ended) = mpsc::channel();
+    let output = Arc::clone(output);
+    std::thread::spawn(move || {
+        while ended.recv_timeout(HEARTBEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if output.send(&FromAgent::Alive).is_err() {
+                break;
+            }
+        }
+    });
+    end
 }
 
 /// The digest of the program that runs, which has to be its name if that is a digest: then

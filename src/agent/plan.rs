@@ -128,7 +128,9 @@ impl Planner<'_> {
                     size = 0;
                 }
             }
-            tell(batch)?;
+            if !batch.is_empty() {
+                tell(batch)?;
+            }
         }
         Ok(plan)
     }

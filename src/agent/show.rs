@@ -75,16 +75,27 @@ impl Planner<'_> {
         made_private: &HashSet<&RemotePath>,
         world: Option<&World<'_>>,
     ) -> bool {
-        if let Some(sensitive) = node.sensitive {
+        // A stranger does not say what may be shown.
+        if let Some(sensitive) = node.sensitive.filter(|sensitive| *sensitive || !self.untrusted) {
             return sensitive;
         }
         let Change::Content { path, .. } = change else { return false };
         made_private.contains(path)
+            || (self.untrusted && self.stands_apart(path))
             || match world {
                 Some(world) => world.entry(path).map(|found| found.value),
                 None => self.host.entry(path),
             }
             .map_or(true, |entry| entry.metadata().is_some_and(is_private))
+    }
+
+    /// Whether not everybody may enter the folders on the way to a path.
+    fn stands_apart(&self, path: &RemotePath) -> bool {
+        let folders = std::iter::successors(path.parent(), RemotePath::parent);
+        folders.into_iter().any(|folder| match self.host.entry(&folder) {
+            Ok(entry) => entry.metadata().is_some_and(|metadata| metadata.mode & 0o001 == 0),
+            Err(_) => true,
+        })
     }
 
     /// Changes as people read them.

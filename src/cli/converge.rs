@@ -18,8 +18,8 @@ use super::{
 };
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{
-    self, Ended, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable, Refused, Run,
-    SavedHost, SavedPlan,
+    self, Ended, HostLimits, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable,
+    Refused, Run, SavedHost, SavedPlan,
 };
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
@@ -93,6 +93,9 @@ fn converge(
         let message = "--untrusted is for plans: add --dry-run, or use `converge plan`";
         return Err(CliError::Usage(message.to_owned()));
     }
+    if arguments.source.untrusted {
+        bound_memory();
+    }
     let loaded = load(surroundings, arguments)?;
     if arguments.list_hosts {
         let hosts = loaded.compilation.hosts();
@@ -133,6 +136,19 @@ fn converge(
     // The process ends here: taking large graphs apart piece by piece would only cost time.
     std::mem::forget(prepared);
     Ok(exit_code(ended, dry_run, arguments.output.exit_code))
+}
+
+/// Most bytes of memory in which a stranger's project is planned: a short template can double a text
+/// again and again.
+const UNTRUSTED_MEMORY: u64 = 2 << 30;
+
+/// Lets the kernel end this process instead of the machine's others.
+fn bound_memory() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Data);
+    limit.current = Some(limit.maximum.unwrap_or(u64::MAX).min(UNTRUSTED_MEMORY));
+    // Where that cannot be, the limits of templates and files hold all the same.
+    let _ = setrlimit(Resource::Data, limit);
 }
 
 fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
@@ -265,6 +281,7 @@ pub(super) fn prepare(
             client,
             program,
             forks: arguments.forks.map(usize::from).or(settings.forks).unwrap_or(FORKS),
+            limits: HostLimits::default(),
         },
         diff: output.diff || settings.diff.unwrap_or(false) || output.format != "text",
         exit_code: output.exit_code,

@@ -7,7 +7,7 @@ use super::arguments::{ConvergeArguments, InventorySource};
 use super::screen::show;
 use super::{CliError, Surroundings};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
-use crate::inventory::{Connection, Given, Inventory, Pattern, Spec, Trust};
+use crate::inventory::{Connection, ConnectionKind, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
 use crate::project::{Compilation, Download, Outline, Project};
@@ -87,6 +87,18 @@ pub(super) fn load(
         Some(name) => Some(finder.state_file(name)?),
         None => None,
     };
+    if arguments.source.untrusted {
+        let settings = finder.root.join("converge.yml");
+        for path in path.iter().chain(settings.exists().then_some(&settings)) {
+            if !finder.holds(path) {
+                let message = format!(
+                    "{} is outside of the project; with --untrusted nothing there is read",
+                    finder.shown(path)
+                );
+                return Err(CliError::Usage(message));
+            }
+        }
+    }
     let folder = path.as_deref().and_then(Path::parent);
     let beside: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
     let loaded = inventory(surroundings, &arguments.source, &beside, &mut diagnostics)?;
@@ -149,6 +161,9 @@ pub(super) fn load(
             if let Some(user) = &arguments.connection.user {
                 connection.user = Some(user.clone());
             }
+            if arguments.source.untrusted && connection.kind == ConnectionKind::Local {
+                diagnostics.push(not_here(host, &connection, &compilation));
+            }
             connections.insert(host.clone(), connection);
         }
     }
@@ -195,6 +210,21 @@ fn former_names(folder: &Path, old: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// The error that a host is which is this machine, where nobody has reviewed the project: a plan shows
+/// the files of the controller.
+fn not_here(host: &str, connection: &Connection, compilation: &Compilation) -> Diagnostic {
+    let message = format!("`{host}` is this machine, which is not looked at here");
+    let patterns = compilation.program.plays.iter().filter_map(|play| play.hosts.as_ref());
+    let place = connection.kind_said.or_else(|| patterns.map(|hosts| hosts.span).next());
+    let diagnostic = Diagnostic::error("untrusted", message);
+    let diagnostic = match place {
+        Some(place) => diagnostic.at(place, ""),
+        None => diagnostic,
+    };
+    diagnostic
+        .help("with --untrusted hosts are reached over ssh: a plan shows what is in their files")
 }
 
 /// An inventory as records know it, however it was named: a path below `inventory/` without its

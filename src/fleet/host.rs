@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::link::Link;
+use super::link::{Link, LinkError};
 use super::run::{HostRun, Reach, Reachable};
 use super::saved::HostPlan;
 use crate::graph::{Graph, NodeIndex};
@@ -15,7 +15,7 @@ use crate::report::{
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
     self, AddedNode, Bound, Differing, FromAgent, Notes, Outcome, PlanOptions, PlannedNode,
-    STOPPED, ToAgent, WireError,
+    STOPPED, ToAgent,
 };
 
 /// Most bytes of facts that are believed.
@@ -71,7 +71,8 @@ pub(super) struct Host {
     added: Vec<AddedNode>,
     /// What is known of each node: its plan, then what was done.
     resources: Vec<Option<Resource>>,
-    /// Which of them the agent has reported as done.
+    /// Which of them the agent has reported as begun, and as done.
+    begun: Vec<bool>,
     done: Vec<bool>,
     /// Whether the plan left anything to do in a play.
     busy: Vec<bool>,
@@ -115,6 +116,8 @@ pub(super) enum PlanEnd {
     Stale(String),
 }
 
+/// Logins anew that a host may ask for in a play, for each of its resources.
+const LOGINS: usize = 4;
 /// A login anew is tried no longer than that, whatever a host asks for.
 const LOGIN_LIMIT: Duration = Duration::from_secs(3600);
 /// Between two of its attempts.
@@ -130,23 +133,15 @@ impl Host {
         host: HostRun,
         events: &Events,
     ) -> Result<Self, HostError> {
-        let stream = match &host.reach {
-            Reach::Ssh(request) => {
-                let resolved = reachable
-                    .client
-                    .resolve(request)
-                    .await
-                    .map_err(|error| HostError::from_ssh(&error))?;
-                for message in resolved.warnings {
-                    let _ = events.send(Event::Warning { host: Some(host.name.clone()), message });
-                }
-                over_ssh(reachable, &host, &resolved.destination).await
-            }
-            Reach::Resolved(destination) => over_ssh(reachable, &host, destination).await,
-            Reach::Local => bootstrap::local(&host.name, &reachable.program, &host.privilege).await,
-        };
-        let stream = stream.map_err(|error| HostError::from_ssh(&error))?;
-        let (link, hello) = Link::greet(stream, reachable.contents.clone())
+        let limits = reachable.limits;
+        let greeting = tokio::time::timeout(limits.greeting, async {
+            Self::start(reachable, &host, events).await
+        });
+        let stream = greeting.await.unwrap_or_else(|_| {
+            let message = "the agent does not start";
+            Err(HostError::new(Status::Unreachable, message))
+        })?;
+        let (link, hello) = Link::greet(stream, reachable.contents.clone(), limits)
             .await
             .map_err(|error| HostError::new(Status::Unreachable, error.to_string()))?;
         if hello.program != reachable.program.digest() {
@@ -173,6 +168,7 @@ impl Host {
             graph: Arc::default(),
             added: Vec::new(),
             resources: Vec::new(),
+            begun: Vec::new(),
             done: Vec::new(),
             busy: Vec::new(),
             applied: false,
@@ -180,6 +176,30 @@ impl Host {
             bound: None,
             kept: None,
         })
+    }
+
+    /// Connects, and starts the agent.
+    async fn start(
+        reachable: &Reachable,
+        host: &HostRun,
+        events: &Events,
+    ) -> Result<ssh::AgentStream, HostError> {
+        let stream = match &host.reach {
+            Reach::Ssh(request) => {
+                let resolved = reachable
+                    .client
+                    .resolve(request)
+                    .await
+                    .map_err(|error| HostError::from_ssh(&error))?;
+                for message in resolved.warnings {
+                    let _ = events.send(Event::Warning { host: Some(host.name.clone()), message });
+                }
+                over_ssh(reachable, host, &resolved.destination).await
+            }
+            Reach::Resolved(destination) => over_ssh(reachable, host, destination).await,
+            Reach::Local => bootstrap::local(&host.name, &reachable.program, &host.privilege).await,
+        };
+        stream.map_err(|error| HostError::from_ssh(&error))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -193,6 +213,7 @@ impl Host {
 
     /// Takes what is declared.
     pub(super) fn declare(&mut self, graph: Arc<Graph>) {
+        self.link.allow(Arc::clone(&graph));
         self.graph = graph;
         self.clear();
     }
@@ -218,6 +239,7 @@ impl Host {
     fn clear(&mut self) {
         self.added.clear();
         self.resources = vec![None; self.graph.nodes.len()];
+        self.begun = vec![false; self.graph.nodes.len()];
         self.done = vec![false; self.graph.nodes.len()];
         self.busy = vec![false; self.graph.plays.len().max(1)];
     }
@@ -241,6 +263,7 @@ impl Host {
         self.added.extend(nodes);
         let all = self.graph.nodes.len() + self.added.len();
         self.resources.resize_with(all, || None);
+        self.begun.resize(all, false);
         self.done.resize(all, false);
         Ok(())
     }
@@ -330,7 +353,7 @@ impl Host {
                     crate::change::sanitize(&format!("{who} is changing {what}"), &mut message);
                     return Ok(PlanEnd::Held { message, by });
                 }
-                FromAgent::Added(nodes) => self.add(nodes)?,
+                FromAgent::Added(nodes) if !nodes.is_empty() => self.add(nodes)?,
                 FromAgent::PlanDone(notes) if self.bound.is_some() => {
                     let outside = self.outside(&notes);
                     if !outside.is_empty() {
@@ -340,7 +363,7 @@ impl Host {
                     self.tell_notes(notes, !options.lock, events);
                     break;
                 }
-                FromAgent::Planned(nodes) => {
+                FromAgent::Planned(nodes) if !nodes.is_empty() => {
                     for node in nodes {
                         self.planned(node)?;
                     }
@@ -451,9 +474,7 @@ impl Host {
             kept.push(node.clone());
         }
         let Some(named) = self.named(node.node) else {
-            return Err(
-                self.failed(String::from("the agent names a resource that was not declared"))
-            );
+            return Err(self.undeclared());
         };
         if self.resources.get(node.node as usize).is_some_and(Option::is_some) {
             return Err(self.failed(String::from("the agent plans a resource twice")));
@@ -523,6 +544,7 @@ impl Host {
         let mut stopping = false;
         // Of a host that asks again and again, the login before ends first.
         let mut login = JoinSet::new();
+        let mut logins = 0;
         loop {
             let message = tokio::select! {
                 message = self.link.next() => message,
@@ -533,18 +555,15 @@ impl Host {
                 }
             };
             match message.map_err(|error| self.lost(&error))? {
-                FromAgent::Started(node) => {
-                    if let Some(named) = self.named(node) {
-                        let _ = events.send(Event::Started {
-                            host: self.name.clone(),
-                            id: named.id.to_owned(),
-                            label: named.label.map(str::to_owned),
-                        });
-                    }
-                }
-                FromAgent::Done { node, outcome, ms } => self.done(node, outcome, ms, events),
+                FromAgent::Started(node) => self.started(node, events)?,
+                FromAgent::Done { node, outcome, ms } => self.done(node, outcome, ms, events)?,
                 FromAgent::Confirm { within } => {
                     login.abort_all();
+                    logins += 1;
+                    if logins > LOGINS * self.resources.len() {
+                        let message = "the host asks for logins without end";
+                        return Err(self.failed(String::from(message)));
+                    }
                     let within = Duration::from_millis(within).min(LOGIN_LIMIT);
                     let (reached, stopper) = (self.reached.clone(), stopper.clone());
                     login.spawn(async move {
@@ -571,9 +590,30 @@ impl Host {
         }
     }
 
-    fn done(&mut self, node: NodeIndex, outcome: Outcome, ms: u64, events: &Events) {
-        let Some(Some(resource)) = self.resources.get_mut(node as usize) else { return };
-        self.done[node as usize] = true;
+    fn started(&mut self, node: NodeIndex, events: &Events) -> Result<(), HostError> {
+        let Some(named) = self.named(node) else { return Err(self.undeclared()) };
+        let (id, label) = (named.id.to_owned(), named.label.map(str::to_owned));
+        if std::mem::replace(&mut self.begun[node as usize], true) {
+            return Err(self.failed(format!("the agent begins {id} twice")));
+        }
+        let _ = events.send(Event::Started { host: self.name.clone(), id, label });
+        Ok(())
+    }
+
+    fn done(
+        &mut self,
+        node: NodeIndex,
+        outcome: Outcome,
+        ms: u64,
+        events: &Events,
+    ) -> Result<(), HostError> {
+        let Some(Some(resource)) = self.resources.get_mut(node as usize) else {
+            return Err(self.undeclared());
+        };
+        if std::mem::replace(&mut self.done[node as usize], true) {
+            let message = format!("the agent is through with {} twice", resource.id);
+            return Err(self.failed(message));
+        }
         resource.ms = ms;
         let (verdict, because, changes): (_, String, Vec<ChangeView>) = match outcome {
             Outcome::Changed(views) if views.is_empty() => {
@@ -603,6 +643,7 @@ impl Host {
         resource.depends_on = Vec::new();
         resource.assuming = Vec::new();
         let _ = events.send(Event::Done { host: self.name.clone(), resource: resource.clone() });
+        Ok(())
     }
 
     fn summary(&self) -> Summary {
@@ -666,14 +707,40 @@ impl Host {
         HostError { status: Status::Failed, message, summary: self.summary() }
     }
 
-    fn lost(&self, error: &WireError) -> HostError {
+    fn undeclared(&self) -> HostError {
+        self.failed(String::from("the agent names a resource that was not declared"))
+    }
+
+    fn lost(&self, error: &LinkError) -> HostError {
         let mut message = error.to_string();
+        if let LinkError::Silent(_) | LinkError::Standstill(_) = error {
+            message.push_str(&self.at());
+        }
         let words = self.link.last_words();
         if !words.trim().is_empty() {
             message.push_str(": ");
             message.push_str(words.trim());
         }
         self.failed(message)
+    }
+
+    /// What the agent has last said that it is at.
+    fn at(&self) -> String {
+        let in_hand = (0..).zip(self.begun.iter().zip(&self.done));
+        let in_hand: Vec<&str> = in_hand
+            .filter(|(_, (begun, done))| **begun && !**done)
+            .filter_map(|(node, _)| self.named(node))
+            .map(|named| named.id)
+            .collect();
+        match in_hand.as_slice() {
+            [] if self.applied => String::new(),
+            [] => {
+                let planned = self.resources.iter().flatten().count();
+                format!("; it has planned {planned} of {} resources", self.resources.len())
+            }
+            [first] => format!("; it is at {first}"),
+            [first, others @ ..] => format!("; it is at {first} and {} more", others.len()),
+        }
     }
 
     pub(super) async fn close(self) {

@@ -1,9 +1,13 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::limits::{Allowance, HostLimits};
+use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::ssh::{AgentStream, Reader, Writer};
 use crate::wire::{self, FRAME_LIMIT, FromAgent, HEARTBEAT, Hello, ToAgent, WireError};
@@ -14,6 +18,39 @@ const CHUNK: usize = 256 << 10;
 /// How long a host may take from the start of the agent to its first message.
 const HELLO_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why a conversation with an agent ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// The connection is gone, or what comes over it is no message.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It does not begin as an agent does.
+    #[error("the agent does not {0}")]
+    Rude(&'static str),
+    /// Nothing comes over a connection that is there.
+    #[error("the agent has said nothing for {}, not even that it is alive", shown(*.0))]
+    Silent(Duration),
+    /// It says that it is alive, and nothing else.
+    #[error("the agent is alive, and has come no further for {}", shown(*.0))]
+    Standstill(Duration),
+    /// More than a host may say.
+    #[error("the host says more than {0} bytes in answer to one order")]
+    Flood(u64),
+    /// The same contents, again and again.
+    #[error("the host asks for contents without end")]
+    Greedy,
+}
+
+/// A duration in its largest whole unit.
+fn shown(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
 /// The conversation with one agent. Reading never waits for writing, so that neither end can
 /// block the other.
 pub(super) struct Link {
@@ -22,6 +59,12 @@ pub(super) struct Link {
     received: Vec<u8>,
     orders: mpsc::UnboundedSender<Order>,
     stream: Ending,
+    limits: HostLimits,
+    allowance: Allowance,
+    /// Bytes that the host has said since the last order.
+    said: u64,
+    /// Bytes that the host has taken.
+    taken: Arc<AtomicU64>,
 }
 
 /// What is left of the stream while its ends are in use.
@@ -32,7 +75,8 @@ struct Ending {
 
 enum Order {
     Say(Vec<u8>),
-    Send(Vec<ContentId>),
+    /// Contents, each with whether it is declared for the host.
+    Send(Vec<(ContentId, bool)>),
 }
 
 /// A handle that can speak to an agent from outside.
@@ -64,20 +108,33 @@ impl Link {
     pub(super) async fn greet(
         stream: AgentStream,
         contents: Arc<ContentStore>,
-    ) -> Result<(Self, Hello), WireError> {
+        limits: HostLimits,
+    ) -> Result<(Self, Hello), LinkError> {
         let (orders, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(write(stream.writer, incoming, contents));
+        let taken = Arc::default();
+        tokio::spawn(write(stream.writer, incoming, contents, Arc::clone(&taken)));
         let ending = Ending { control: stream.control, stderr: stream.stderr };
-        let mut link = Self { reader: stream.reader, received: Vec::new(), orders, stream: ending };
+        let mut link = Self {
+            reader: stream.reader,
+            received: Vec::new(),
+            orders,
+            stream: ending,
+            limits,
+            allowance: Allowance::default(),
+            said: 0,
+            taken,
+        };
         let first = tokio::time::timeout(HELLO_PATIENCE, link.receive()).await;
-        let first = first.map_err(|_| {
-            let message = "the agent does not answer";
-            WireError::Broken(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
-        })?;
-        match first? {
+        match first.map_err(|_| LinkError::Rude("answer"))?? {
             FromAgent::Hello(hello) => Ok((link, hello)),
-            _ => Err(WireError::Broken(std::io::Error::other("the agent does not greet"))),
+            _ => Err(LinkError::Rude("greet")),
         }
+    }
+
+    /// Says what is declared for the host: it gets no other contents, and its longest step is waited
+    /// for.
+    pub(super) fn allow(&mut self, graph: Arc<Graph>) {
+        self.allowance = Allowance::of(graph);
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -85,17 +142,35 @@ impl Link {
     }
 
     /// Says something; a broken connection shows when the answer is awaited.
-    pub(super) fn say(&self, message: &ToAgent) -> Result<(), WireError> {
+    pub(super) fn say(&mut self, message: &ToAgent) -> Result<(), LinkError> {
+        self.said = 0;
+        self.allowance.renew();
         let _ = self.orders.send(Order::Say(wire::encode(message)?));
         Ok(())
     }
 
     /// The next message that is not about contents; those are answered on the way.
-    pub(super) async fn next(&mut self) -> Result<FromAgent, WireError> {
+    pub(super) async fn next(&mut self) -> Result<FromAgent, LinkError> {
+        let patience = self.limits.standstill.saturating_add(self.allowance.longest_step());
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        let mut begun = Instant::now();
         loop {
-            match self.receive().await? {
+            let left = patience.saturating_sub(begun.elapsed());
+            let Ok(message) = tokio::time::timeout(left, self.receive()).await else {
+                // A large content that is on its way is a step forward, too.
+                let now = self.taken.load(Ordering::Relaxed);
+                if now == taken {
+                    return Err(LinkError::Standstill(patience));
+                }
+                (taken, begun) = (now, Instant::now());
+                continue;
+            };
+            match message? {
+                FromAgent::Alive => {}
                 FromAgent::Need(ids) => {
-                    let _ = self.orders.send(Order::Send(ids));
+                    let allowed = |id| Some((id, self.allowance.ask(&id)?));
+                    let ids: Option<Vec<_>> = ids.into_iter().map(allowed).collect();
+                    let _ = self.orders.send(Order::Send(ids.ok_or(LinkError::Greedy)?));
                 }
                 other => return Ok(other),
             }
@@ -103,22 +178,29 @@ impl Link {
     }
 
     /// The next message; a call that is cancelled loses nothing.
-    async fn receive(&mut self) -> Result<FromAgent, WireError> {
+    async fn receive(&mut self) -> Result<FromAgent, LinkError> {
         loop {
             if let Some(prefix) = self.received.first_chunk::<4>() {
                 let length = u32::from_le_bytes(*prefix) as usize;
                 if length > FRAME_LIMIT {
-                    return Err(WireError::TooLong(length));
+                    return Err(WireError::TooLong(length).into());
                 }
                 if let Some(frame) = self.received.get(4..4 + length) {
                     let message = wire::decode(frame);
                     self.received.drain(..4 + length);
-                    return message;
+                    return Ok(message?);
                 }
             }
             self.received.reserve(16 << 10);
-            if self.reader.read_buf(&mut self.received).await? == 0 {
-                return Err(WireError::Closed);
+            let silence = self.limits.silence;
+            let read = tokio::time::timeout(silence, self.reader.read_buf(&mut self.received));
+            let count = read.await.map_err(|_| LinkError::Silent(silence))?;
+            match count.map_err(WireError::Broken)? {
+                0 => return Err(WireError::Closed.into()),
+                count => self.said += count as u64,
+            }
+            if self.said > self.limits.said {
+                return Err(LinkError::Flood(self.limits.said));
             }
         }
     }
@@ -140,6 +222,7 @@ async fn write(
     writer: Writer,
     mut orders: mpsc::UnboundedReceiver<Order>,
     contents: Arc<ContentStore>,
+    taken: Arc<AtomicU64>,
 ) {
     let mut writer = BufWriter::with_capacity(CHUNK, writer);
     loop {
@@ -153,7 +236,7 @@ async fn write(
         };
         let written = match order {
             Order::Say(frame) => writer.write_all(&frame).await,
-            Order::Send(ids) => send_contents(&mut writer, &ids, &contents).await,
+            Order::Send(ids) => send_contents(&mut writer, &ids, &contents, &taken).await,
         };
         // More orders that are waiting go out together.
         if written.is_err() || (orders.is_empty() && writer.flush().await.is_err()) {
@@ -165,18 +248,20 @@ async fn write(
 
 async fn send_contents(
     writer: &mut BufWriter<Writer>,
-    ids: &[ContentId],
+    ids: &[(ContentId, bool)],
     contents: &Arc<ContentStore>,
+    taken: &AtomicU64,
 ) -> std::io::Result<()> {
-    for id in ids {
-        let mut reader = match contents.open(id) {
+    for (id, declared) in ids {
+        let mut reader = match contents.open(id).filter(|_| *declared) {
             Some(Ok(reader)) => reader,
             Some(Err(error)) => {
                 say(writer, &ToAgent::NoContent { reason: error.to_string() }).await?;
                 continue;
             }
             None => {
-                let reason = String::from("the host asks for a content that nothing declares");
+                let reason =
+                    String::from("the host asks for a content that is not declared for it");
                 say(writer, &ToAgent::NoContent { reason }).await?;
                 continue;
             }
@@ -206,6 +291,7 @@ async fn send_contents(
             left -= filled as u64;
             let last = left == 0;
             say(writer, &ToAgent::Content { bytes, last }).await?;
+            taken.fetch_add(filled as u64, Ordering::Relaxed);
             if last {
                 break;
             }

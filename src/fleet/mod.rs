@@ -6,11 +6,13 @@
 
 mod arrival;
 mod host;
+mod limits;
 mod link;
 mod past;
 mod run;
 mod saved;
 
+pub use limits::HostLimits;
 pub use past::{Told, past, status};
 pub use run::{Compile, Ended, HostRun, Plans, Purpose, Reach, Reachable, Refused, Run, converge};
 pub use saved::{HostPlan, PlanFile, SavedError, SavedHost, SavedPlan};

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::arrival::{connect, follow};
 use super::host::{Host, HostError, Order, PlanEnd};
+use super::limits::HostLimits;
 use super::saved::HostPlan;
 use crate::graph::Graph;
 use crate::lang::ContentStore;
@@ -74,6 +75,8 @@ pub struct Reachable {
     pub program: Arc<AgentProgram>,
     /// Hosts that are connected to, planned and changed at the same time.
     pub forks: usize,
+    /// When a host is given up.
+    pub limits: HostLimits,
 }
 
 /// A run on many hosts.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, Content};
 use crate::graph::{Graph, Node, Work};
 use crate::lang::ContentStore;
 use crate::report::{RunInfo, Verdict};
@@ -61,6 +60,14 @@ pub struct HostPlan {
     pub added: Vec<AddedNode>,
     /// What was planned.
     pub planned: Vec<PlannedNode>,
+}
+
+impl HostPlan {
+    /// Whether the numbers in it are those of nodes.
+    fn is_sound(&self) -> bool {
+        let all = self.graph.nodes.len() + self.added.len();
+        self.graph.is_sound() && self.planned.iter().all(|planned| (planned.node as usize) < all)
+    }
 }
 
 /// A saved plan is not to be relied upon.
@@ -149,7 +156,11 @@ impl SavedPlan {
         if build != wire::BUILD {
             return Err(SavedError::OtherBuild);
         }
-        serde_json::from_slice(body).map_err(wrong)
+        let plan: Self = serde_json::from_slice(body).map_err(wrong)?;
+        if !plan.hosts.iter().all(|host| host.plan.is_sound()) {
+            return Err(SavedError::Tampered(String::from("its numbers mean nothing")));
+        }
+        Ok(plan)
     }
 
     /// As a file's body.
@@ -184,13 +195,9 @@ impl SavedPlan {
             for planned in &host.plan.planned {
                 let pending = is_pending(planned);
                 let node = host.plan.graph.nodes.get(planned.node as usize);
-                let declared = node.filter(|_| pending).map(named_contents).unwrap_or_default();
-                let changed = planned.changes.iter().filter_map(|shown| match &shown.change {
-                    Change::Content { after: Content::File(id), .. } => Some(*id),
-                    _ => None,
-                });
-                for id in changed.chain(declared) {
-                    // What the host makes by itself (an edited file) is made there again.
+                // Not what the host says that it needs: it might name contents of others. What it
+                // makes by itself (an edited file) is made there again.
+                for id in node.filter(|_| pending).map(named_contents).unwrap_or_default() {
                     if let Some(Ok(mut reader)) = store.open(&id) {
                         let mut bytes = Vec::new();
                         let read = std::io::Read::read_to_end(&mut reader, &mut bytes);
@@ -240,7 +247,7 @@ fn private_part(node: &Node) -> Option<&'static str> {
 }
 
 /// The contents that a declaration names.
-fn named_contents(node: &Node) -> Vec<ContentId> {
+pub(super) fn named_contents(node: &Node) -> Vec<ContentId> {
     fn look(value: &serde_json::Value, found: &mut Vec<ContentId>) {
         match value {
             serde_json::Value::Object(entries) => {
@@ -282,5 +289,21 @@ mod tests {
         }
         let error = SavedPlan::parse(&file.body).unwrap_err();
         assert!(matches!(error, SavedError::OtherBuild), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_are_those_of_no_resource_are_refused() {
+        let body = include_str!("../../tests/fuzz/seeds/plan_file/body.json");
+        let body = body.replace("@BUILD@", wire::BUILD);
+        SavedPlan::parse(body.as_bytes()).unwrap();
+        for (right, forged) in [
+            ("\"after\":[0]", "\"after\":[9999]"),
+            ("\"play\":0", "\"play\":7"),
+            ("{\"node\":0", "{\"node\":9999"),
+        ] {
+            assert!(body.contains(right), "{right}");
+            let error = SavedPlan::parse(body.replace(right, forged).as_bytes()).unwrap_err();
+            assert!(matches!(error, SavedError::Tampered(_)), "{error}");
+        }
     }
 }

@@ -14,6 +14,30 @@ pub struct Graph {
     pub nodes: Vec<Node>,
 }
 
+impl Graph {
+    /// Whether its numbers mean something: those of one that was made here do, those of one that came
+    /// from a file may not.
+    pub fn is_sound(&self) -> bool {
+        let known = |numbers: &[NodeIndex]| {
+            numbers.iter().all(|number| (*number as usize) < self.nodes.len())
+        };
+        self.nodes.iter().enumerate().all(|(index, node)| {
+            let reacts = match &node.work {
+                Work::Reaction { service, reload, restart, .. } => {
+                    known(&[*service]) && known(reload) && known(restart)
+                }
+                Work::Resource(_) | Work::Restore(_) | Work::Skipped(_) => true,
+            };
+            let watched = [&node.onchanges, &node.onfail].into_iter().flatten();
+            (node.play as usize) < self.plays.len()
+                && node.after.iter().all(|earlier| (*earlier as usize) < index)
+                && known(&node.require)
+                && watched.into_iter().all(|watched| known(watched))
+                && reacts
+        })
+    }
+}
+
 /// What of a play concerns all of its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Play {

@@ -13,12 +13,15 @@ use super::tree::Tree;
 use super::variables::Variable;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, nearest};
 use crate::lang::yaml::Node;
+use crate::ssh::{is_host_name, is_user_name};
 
 /// How a host is reached, and whom to become there.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// By what means.
     pub kind: ConnectionKind,
+    /// Where that is said, if it is.
+    pub kind_said: Option<Span>,
     /// The host's name in the inventory.
     pub name: Arc<str>,
     /// The address; the name, if no variable gives one.
@@ -71,6 +74,14 @@ impl ConnectionKind {
             _ => None,
         }
     }
+}
+
+/// The error that a host or user is whose name might mean something to a shell.
+pub(crate) fn not_plain(name: &str, what: &str, span: Span) -> Diagnostic {
+    let message = format!("`{}` is not the name of a {what}", name.escape_debug());
+    Diagnostic::error("wrong-value", message)
+        .at(span, "")
+        .help("names may go to a shell, as `%h` and `%r` of a ProxyCommand do")
 }
 
 /// What a variable sets.
@@ -182,12 +193,17 @@ pub(super) fn read(
             own_in_layer.extend(settings.add_ssh(variable));
         }
     }
+    let kind_said = settings.found.get(&Setting::Kind).map(|found| found.span);
+    let kind = settings.kind().unwrap_or(kind);
     let connection = Connection {
-        kind: settings.kind().unwrap_or(kind),
+        kind,
+        kind_said,
         name: name.clone(),
-        host: settings.text(Setting::Host).unwrap_or_else(|| name.to_string()),
+        host: settings
+            .plain(Setting::Host, "host", is_host_name)
+            .unwrap_or_else(|| name.to_string()),
         port: settings.port(),
-        user: settings.text(Setting::User),
+        user: settings.plain(Setting::User, "user", is_user_name),
         identity_file: settings.text(Setting::IdentityFile),
         jump: settings.jump(),
         password: settings.unevaluated(Setting::Password),
@@ -304,6 +320,21 @@ impl<'a> Settings<'a> {
                 None
             }
         }
+    }
+
+    /// A name that may go to a shell, within a `ProxyCommand`.
+    fn plain(
+        &mut self,
+        setting: Setting,
+        what: &str,
+        is_plain: fn(&str) -> bool,
+    ) -> Option<String> {
+        let span = self.found.get(&setting)?.span;
+        let text = self.text(setting)?;
+        if !is_plain(&text) {
+            self.wrong.push(not_plain(&text, what, span));
+        }
+        Some(text)
     }
 
     fn port(&mut self) -> Option<u16> {

@@ -31,6 +31,7 @@ use std::time::Duration;
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value;
 
+pub(crate) use connection::not_plain;
 pub use connection::{Connection, ConnectionKind};
 pub use pattern::Pattern;
 pub use variables::{Layer, Origin, Variable};

@@ -84,6 +84,9 @@ impl Directory {
                 continue;
             }
             let entry = planning.entry(&path)?;
+            if entry == Entry::Absent {
+                continue; // gone since the folder was listed
+            }
             if self.recurse {
                 let mut ownership = self.ownership();
                 ownership.mode = match &entry {

@@ -27,6 +27,8 @@ mod unit;
 mod user;
 mod wait_for;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Opaque, RemotePath};
@@ -71,6 +73,11 @@ pub trait Kind {
     /// What its changes may touch beyond what they say; only commands and packages have any.
     fn opaque(&self) -> Option<Opaque> {
         None
+    }
+
+    /// How long it may wait by its own arguments, beyond what every kind may take.
+    fn takes(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// States with equal keys that stand next to each other are one step, planned and applied

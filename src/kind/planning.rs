@@ -457,8 +457,12 @@ impl<'a> Planning<'a> {
         if !observed || self.world.system().may_write(&folder, user)? {
             return Ok(());
         }
-        Err(PlanError::new(format!("{user} cannot write in {folder}"))
-            .help("`become: true` does it as root"))
+        let error = PlanError::new(format!("{user} cannot write in {folder}"));
+        Err(if self.actor.root {
+            error.help("its file system is read-only")
+        } else {
+            error.help("`become: true` does it as root, unless its file system is read-only")
+        })
     }
 
     /// The same as [`Planning::needs_parent`] for a directory itself.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, Spec};
@@ -101,6 +103,10 @@ pub static SPEC: Spec = Spec {
 };
 
 impl Kind for Service {
+    fn takes(&self) -> Duration {
+        Duration::from_millis(self.stop_timeout.unwrap_or(0))
+    }
+
     fn footprint(&self) -> Footprint {
         let unit = self.unit();
         let mut footprint = Footprint::default();

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +144,10 @@ fn address(port: &str) -> Result<String, PlanError> {
 }
 
 impl Kind for WaitFor {
+    fn takes(&self) -> Duration {
+        Duration::from_millis(self.within.saturating_add(self.soak))
+    }
+
     fn footprint(&self) -> Footprint {
         // What it waits for may be the doing of anything before it.
         Footprint::default().reading(Claim::World)

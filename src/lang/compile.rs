@@ -263,8 +263,9 @@ impl Compiler<'_> {
         let values = items_of(&context.scope, context.lenient(), looped, &mut said);
         match values {
             Taken::Known(Value::Array(values)) => {
-                let scopes = values.into_iter().map(|value| context.scope.with_value(name, value));
-                Repeated::Each(scopes.collect())
+                let items = Arc::new(looped.clone());
+                let scope = |(index, value)| context.scope.with_item(name, value, &items, index);
+                Repeated::Each(values.iter().enumerate().map(scope).collect())
             }
             Taken::Refused => {
                 // A state that does not apply need not have a loop that evaluates.

@@ -124,6 +124,13 @@ impl Materials<'_> {
         others: &Map<String, Value>,
     ) -> (&'static str, Taken) {
         let span = node.span;
+        if *shape != Shape::Content && !reading.lenient && reading.scope.facts_lead(node, text) {
+            let message = format!("a fact leads the file name `{text}` into another folder");
+            let diagnostic = Diagnostic::error("outside-data", message)
+                .at(span, "")
+                .help("facts are data from outside: what they name must have no `/` and no `..`");
+            return ("content", refuse(reading, diagnostic));
+        }
         let made = match shape {
             Shape::Content => return ("content", self.hold(text)),
             Shape::Template => self.template(reading, text, span),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -78,6 +78,15 @@ impl Lookup {
     }
 
     fn file(&self, caller: &str, name: &str, strip: bool) -> Result<String, Error> {
+        let leads = Path::new(name).is_absolute()
+            || Path::new(name).components().any(|part| part == Component::ParentDir);
+        if leads && value::outside_used() {
+            let message = format!(
+                "`lookup('file', '{name}')` leaves its folder beside facts or items of loops, which are \
+                 data from outside; read it in a variable of its own"
+            );
+            return Err(refusal(message));
+        }
         let path = self.find(caller, name).ok_or_else(|| {
             unreadable(Path::new(name), "it is neither beside the template nor in the project")
         })?;

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use minijinja::value::{Enumerator, Object, ValueKind};
@@ -21,6 +21,8 @@ pub const OMIT: &str = "__converge_omit__9e1a7c55";
 
 /// Deepest nesting of variables whose values use other variables.
 const DEPTH_LIMIT: usize = 50;
+/// Longest text that a template makes, in bytes.
+const TEXT_LIMIT: usize = 64 << 20;
 
 /// What is known of a host itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +84,17 @@ struct Inner {
     magic: Arc<BTreeMap<String, Value>>,
     facts: Option<Value>,
     items: BTreeMap<Arc<str>, Value>,
+    /// Where the items of loops come from.
+    loops: BTreeMap<Arc<str>, Loop>,
     cache: Mutex<HashMap<Arc<str>, Cached>>,
+}
+
+/// Where the item of a loop comes from.
+#[derive(Clone)]
+struct Loop {
+    around: Arc<Inner>,
+    items: Arc<Node>,
+    index: usize,
 }
 
 #[derive(Clone)]
@@ -112,9 +124,16 @@ impl Scope {
             Facts::Known(facts) => Some(value::value_of(&facts)),
             Facts::Unknown => None,
         };
-        let (magic, items) = (Arc::new(magic), BTreeMap::new());
-        let cache = Mutex::default();
-        Self { inner: Arc::new(Inner { templates, layers, magic, facts, items, cache }) }
+        let inner = Inner {
+            templates,
+            layers,
+            magic: Arc::new(magic),
+            facts,
+            items: BTreeMap::new(),
+            loops: BTreeMap::new(),
+            cache: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The same with a further layer on top.
@@ -132,6 +151,37 @@ impl Scope {
         let mut inner = self.inner.renewed();
         inner.items.insert(Arc::from(name), value::value_of(&value));
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same with the item of a loop: the one at `index` of what `items` come to here.
+    pub(super) fn with_item(
+        &self,
+        name: &str,
+        value: &Json,
+        items: &Arc<Node>,
+        index: usize,
+    ) -> Self {
+        let mut inner = self.inner.renewed();
+        inner.items.insert(Arc::from(name), value::value_of(value));
+        let origin = Loop { around: self.inner.clone(), items: items.clone(), index };
+        inner.loops.insert(Arc::from(name), origin);
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether facts lead the name of a local file elsewhere: it would have other folders with plain
+    /// words in place of their `/` and `..`.
+    pub(super) fn facts_lead(&self, node: &Node, name: &str) -> bool {
+        if !name.contains('/') && name != ".." {
+            return false;
+        }
+        let (_, marks) = watched(|| self.evaluate(node));
+        if !marks.outside {
+            return false;
+        }
+        match (Self { inner: self.inner.plain() }).evaluate(node) {
+            Ok(Evaluated::Known(Json::String(plain))) => !same_folders(&plain, name),
+            _ => true,
+        }
     }
 
     /// A whole tree with its templates evaluated. A scalar that is exactly one expression has that
@@ -236,6 +286,52 @@ impl Scope {
     }
 }
 
+/// A value whose texts have no `/` and no `..`.
+fn without_paths(value: &Value) -> Value {
+    fn plain(json: Json) -> Json {
+        let text = |text: String| text.replace('/', "_").replace("..", "__");
+        match json {
+            Json::String(one) => Json::String(text(one)),
+            Json::Array(items) => items.into_iter().map(plain).collect(),
+            Json::Object(entries) => {
+                entries.into_iter().map(|(key, value)| (text(key), plain(value))).collect()
+            }
+            other => other,
+        }
+    }
+    value::value_of(&plain(value::json_of(value).unwrap_or_default()))
+}
+
+/// Whether two paths go up and down in the same way.
+fn same_folders(left: &str, right: &str) -> bool {
+    let steps = |path: &str| -> Vec<bool> {
+        let parts = Path::new(path).components();
+        parts.map(|part| matches!(part, Component::Normal(_))).collect()
+    };
+    steps(left) == steps(right)
+}
+
+/// The text that a template makes, as far as it may.
+#[derive(Default)]
+struct Bounded(Vec<u8>);
+
+impl Bounded {
+    fn is_full(&self) -> bool {
+        self.0.len() > TEXT_LIMIT
+    }
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(&bytes[..bytes.len().min(TEXT_LIMIT + 1 - self.0.len())]);
+        if self.is_full() { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn evaluated(value: Option<Json>) -> Evaluated {
     value.map_or(Evaluated::Unknown, Evaluated::Known)
 }
@@ -263,8 +359,27 @@ impl Inner {
             magic: self.magic.clone(),
             facts: self.facts.clone(),
             items: self.items.clone(),
+            loops: self.loops.clone(),
             cache: Mutex::default(),
         }
+    }
+
+    /// The same with facts that cannot be parts of paths.
+    fn plain(&self) -> Arc<Self> {
+        let mut plain = self.renewed();
+        plain.facts = self.facts.as_ref().map(without_paths);
+        for (name, origin) in &self.loops {
+            let around = Scope { inner: origin.around.plain() };
+            let items = around.expression(&origin.items);
+            let item = match items {
+                Ok(Evaluated::Known(Json::Array(items))) => items.get(origin.index).cloned(),
+                _ => None,
+            };
+            let item = item.map(|item| value::value_of(&item));
+            let item = item.or_else(|| self.items.get(name).map(without_paths));
+            plain.items.extend(item.map(|item| (name.clone(), item)));
+        }
+        Arc::new(plain)
     }
 
     /// The value of a node; none if it is not known yet.
@@ -347,14 +462,27 @@ impl Inner {
         let template = self.templates.environment().get_template(&form.name(text));
         let template = template.map_err(|error| explain(&error))?;
         drop(captured());
-        let (result, marks) = watched(|| template.render(Value::from_object(Root(self.clone()))));
+        let mut output = Bounded::default();
+        let (result, marks) = watched(|| {
+            let root = Value::from_object(Root(self.clone()));
+            template.render_captured_to(root, &mut output).map(drop)
+        });
         let value = captured();
         match result {
             Ok(_) if marks.unknown => Ok(None),
-            Ok(output) => Ok(Some(match form {
+            Ok(()) => Ok(Some(match form {
                 Form::Braced | Form::Bare => value.unwrap_or(Json::Null),
-                _ => Json::String(output),
+                // What templates write is text.
+                _ => Json::String(String::from_utf8(output.0).unwrap_or_default()),
             })),
+            Err(_) if output.is_full() => {
+                let message = format!("the template makes more than {} MiB", TEXT_LIMIT >> 20);
+                let text = match site {
+                    Site::Scalar(node) => node.span,
+                    Site::File(mention) => mention,
+                };
+                Err(Diagnostic::error("template-limit", message).at(text, ""))
+            }
             Err(error) if marks.unknown && !is_certain(&error, |name| self.is_defined(name)) => {
                 Ok(None)
             }

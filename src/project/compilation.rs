@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
 use crate::graph::{self, Graph, PlayDeclarations};
-use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern};
+use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, not_plain};
 use crate::lang::yaml::Node;
 use crate::lang::{
     CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names, Play,
     Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, value_of,
 };
+use crate::ssh::{is_host_name, is_user_name};
 
 /// A state file and an inventory brought together: what is declared for which host.
 ///
@@ -276,13 +277,20 @@ impl Compilation {
         let mine = self.program.plays.iter().zip(&self.members);
         for (play, _) in mine.filter(|(_, members)| members.iter().any(|member| member == host)) {
             if let Some(node) = &play.remote_user {
-                connection.user = text(&scope, node, diagnostics).or(connection.user);
+                let user = text(&scope, node, diagnostics);
+                if let Some(user) = user.as_ref().filter(|user| !is_user_name(user)) {
+                    diagnostics.push(not_plain(user, "user", node.span));
+                }
+                connection.user = user.or(connection.user);
             }
             if let Some(node) = &play.connection
                 && let Some(word) = text(&scope, node, diagnostics)
             {
                 match ConnectionKind::named(&word) {
-                    Some(kind) => connection.kind = kind,
+                    Some(kind) => {
+                        connection.kind = kind;
+                        connection.kind_said = Some(node.span);
+                    }
                     None => {
                         let message = format!("unknown connection `{word}`");
                         let error = Diagnostic::error("unknown-connection", message);
@@ -291,6 +299,13 @@ impl Compilation {
                     }
                 }
             }
+        }
+        if connection.kind == ConnectionKind::Ssh
+            && connection.host == host
+            && !is_host_name(host)
+            && let Some(place) = self.inventory.place_of(host)
+        {
+            diagnostics.push(not_plain(host, "host", place));
         }
         Some(connection)
     }

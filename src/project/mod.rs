@@ -127,6 +127,14 @@ impl Project {
         absolute.strip_prefix(&root).unwrap_or(&absolute).display().to_string()
     }
 
+    /// Whether a path, links resolved, is below the project's folder.
+    pub fn holds(&self, path: &Path) -> bool {
+        match (path.canonicalize(), self.root.canonicalize()) {
+            (Ok(path), Ok(root)) => path.starts_with(root),
+            _ => false,
+        }
+    }
+
     /// A path as messages show it: relative to the working directory where it is below it.
     pub fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.base).unwrap_or(path).display().to_string()

@@ -5,6 +5,26 @@ use std::time::Duration;
 
 use super::Password;
 
+/// Whether a text can be the name or address of a host, by OpenSSH's own rule since 9.6 (`valid_hostname` of ssh.c):
+/// names go into the shell line of a `ProxyCommand`.
+#[must_use]
+pub fn is_host_name(name: &str) -> bool {
+    let wrong = |c: char| c.is_whitespace() || c.is_control() || "'`\"$\\;&<>|(){}".contains(c);
+    !name.is_empty() && !name.starts_with('-') && !name.contains(wrong)
+}
+
+/// Whether a text can be the name of a user to log in as (`valid_ruser` of ssh.c).
+#[must_use]
+pub fn is_user_name(name: &str) -> bool {
+    let wrong = |c: char| c.is_control() || "'`\";&<>|(){}".contains(c);
+    let mut pairs = name.chars().zip(name.chars().skip(1));
+    !name.is_empty()
+        && !name.starts_with('-')
+        && !name.ends_with('\\')
+        && !name.contains(wrong)
+        && !pairs.any(|(first, second)| first.is_whitespace() && second == '-')
+}
+
 /// Says everything that one connection needs; made by [`Client::resolve`](super::Client::resolve).
 ///
 /// Changing a field afterwards is fine: nothing here is asked from `ssh` again.

@@ -37,9 +37,10 @@ mod stderr;
 
 pub use bootstrap::{AgentProgram, AgentStream, Privilege};
 pub use client::Client;
-pub use configuration::{Environment, Request, Resolved};
+pub use configuration::{Environment, Request, Resolved, share_settings};
 pub use destination::{
-    Destination, HostKeyRules, IdentityFile, Keepalive, Network, UnknownHostKey,
+    Destination, HostKeyRules, IdentityFile, Keepalive, Network, UnknownHostKey, is_host_name,
+    is_user_name,
 };
 pub use error::{Attempt, Error, ShownKey, Stage};
 pub use identity::{Prompt, Refuse};

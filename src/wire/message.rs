@@ -11,7 +11,7 @@ use crate::world::ContentId;
 /// The first bytes that an agent says; all before them is noise of the login.
 pub const MAGIC: [u8; 8] = *b"cnvrg\x01\r\n";
 
-/// How often the controller says something, if it has nothing else to say.
+/// How often either end says something: the controller if it has nothing else to say.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// After so long a silence, the controller is gone: a network that is cut tells neither end.
@@ -112,6 +112,8 @@ pub struct PlanOptions {
 pub enum FromAgent {
     /// The first message.
     Hello(Hello),
+    /// The agent is still there; said every [`HEARTBEAT`].
+    Alive,
     /// These contents are needed, in this order.
     Need(Vec<ContentId>),
     /// Nodes were planned.

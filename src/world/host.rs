@@ -20,6 +20,9 @@ use super::{
 /// Most bytes of a file that are read at a time.
 const CHUNK: usize = 64 << 10;
 
+/// Largest file that is read as a whole, in bytes: a disk takes some minutes for it.
+const READ_LIMIT: u64 = 64 << 30;
+
 /// How many things a thread looks at before it sees what is left.
 const AT_A_TIME: usize = 64;
 
@@ -363,10 +366,11 @@ impl System for Host {
             let root = as_reader(|| Ok(rustix::process::geteuid().is_root()));
             if root.is_ok_and(|root| root) {
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
-                let opened = as_reader(|| links::open(folder.as_path(), flags, Last::Followed));
-                return opened
-                    .map(|_| true)
-                    .map_err(|error| ObserveError::new(format!("looking at {folder}"), error));
+                let opened = as_reader(|| links::open(folder.as_path(), flags, Last::Followed))
+                    .map_err(|error| ObserveError::new(format!("looking at {folder}"), error))?;
+                // Not even root writes where the file system is read-only.
+                let access = rustix::fs::accessat(opened, ".", Access::WRITE_OK, AtFlags::EACCESS);
+                return Ok(access != Err(rustix::io::Errno::ROFS));
             }
             let access = Access::WRITE_OK | Access::EXEC_OK;
             let answer = as_reader(|| {
@@ -390,11 +394,23 @@ impl System for Host {
 
     fn identify(&self, path: &RemotePath) -> Result<ContentId, ObserveError> {
         let fail = |error| ObserveError::new(format!("reading {path}"), error);
-        let mut file = self.open(path).map_err(fail)?;
+        let file = self.open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if let Some(known) = self.digests.get(&metadata) {
             return Ok(known);
         }
+        if metadata.len() > READ_LIMIT {
+            let message = format!(
+                "it has {} GiB, and files of more than {} GiB are not read; remove it, or leave it out",
+                metadata.len() >> 30,
+                READ_LIMIT >> 30
+            );
+            return Err(fail(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+        }
+        // As it is now: something that is written without end would be read without end. Some files
+        // of the kernel do not say how long they are.
+        let end = if metadata.len() == 0 { EDIT_LIMIT } else { metadata.len() };
+        let mut file = io::Read::take(file, end);
         let mut hasher = blake3::Hasher::new();
         // A small file is not worth a large buffer; one byte more leaves room to see its end.
         let room = usize::try_from(metadata.len()).unwrap_or(CHUNK).saturating_add(1);
@@ -409,14 +425,19 @@ impl System for Host {
             size += count as u64;
         }
         let content = ContentId { digest: Digest::finish(&hasher), size };
-        self.digests.learn(&file, &metadata, content);
+        self.digests.learn(file.get_ref(), &metadata, content);
         Ok(content)
     }
 
     fn list(&self, path: &RemotePath) -> Result<Vec<RemotePath>, ObserveError> {
         let fail = |error| ObserveError::new(format!("listing {path}"), error);
         let mut names = Vec::new();
-        for entry in as_reader(|| fs::read_dir(path.as_path())).map_err(fail)? {
+        let entries = match as_reader(|| fs::read_dir(path.as_path())) {
+            // Gone since it was seen.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries.map_err(fail)?,
+        };
+        for entry in entries {
             names.push(RemotePath::new(entry.map_err(fail)?.path()));
         }
         names.sort();

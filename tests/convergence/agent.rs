@@ -75,6 +75,7 @@ impl Agent {
                         self.say(&ToAgent::Content { bytes, last: true });
                     }
                 }
+                FromAgent::Alive => {}
                 FromAgent::Fatal(message) => return Err(message),
                 other => return Ok(other),
             }

@@ -33,7 +33,7 @@ pub(super) use record::{
 
 use crate::change::{Change, Content};
 use crate::graph::Graph;
-use crate::report::RunInfo;
+use crate::report::{PastRun, RunInfo};
 use crate::resource::ResourceId;
 use crate::world::Digest;
 
@@ -447,6 +447,22 @@ fn close(
     std::io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
     folder.add_line(&mut file, &line)?;
     file.sync_data()
+}
+
+/// A journal as it is told to people, from the bytes of its file; none if it cannot be relied upon.
+pub fn past_run(journal: &[u8]) -> Option<PastRun> {
+    let journal = PastJournal::parse(journal).ok()?;
+    // Whatever reads a journal gets along with each that could be parsed.
+    let _ = (journal.in_hand(), journal.contents().count());
+    Some(journal.past(false))
+}
+
+/// The bytes of the ledger's file after a run, from those before it and of the run's journal; none
+/// if one of them cannot be relied upon.
+pub fn next_ledger(ledger: &[u8], journal: &[u8]) -> Option<Vec<u8>> {
+    let mut ledger = Ledger::parse(ledger)?;
+    ledger.fold(&PastJournal::parse(journal).ok()?);
+    serde_json::to_vec(&ledger).ok()
 }
 
 /// What the kernel calls this boot.

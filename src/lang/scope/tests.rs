@@ -284,6 +284,12 @@ fn what_is_wrong_in_a_template_is_said() {
             "error: this template does not come to an end",
             "",
         ),
+        (
+            "",
+            "'{% for i in range(80) %}{{ \"x\" * 1000000 }}{% endfor %}'",
+            "error: the template makes more than 64 MiB",
+            "web.yml:1:1",
+        ),
         ("", "!vault x", "error: the tag `!vault` is not understood here", ""),
     ];
     for (variables, value, message, detail) in cases {
@@ -362,14 +368,54 @@ fn lookups_reach_no_further_than_they_may() {
             "error: facts and items of loops must not reach",
             "error: `lookup('pipe', …)` is not evaluated",
         ),
+        (
+            "\"{{ lookup('file', facts.path) }}\"",
+            "error: `lookup('file', '/etc/passwd')` leaves its folder beside facts",
+            "error: `lookup('file', '/etc/passwd')` leaves its folder beside facts",
+        ),
     ];
-    let facts = Facts::Known(serde_json::json!({"name": "$(reboot)"}));
+    let facts = Facts::Known(serde_json::json!({"name": "$(reboot)", "path": "/etc/passwd"}));
     for (value, trusted, untrusted) in cases {
         for (expected, is_untrusted) in [(trusted, false), (untrusted, true)] {
             let case = Case::at("", value, facts.clone(), lookup.clone(), is_untrusted);
             let said = case.evaluate();
             assert!(said.starts_with(expected), "{value}: {said}");
         }
+    }
+}
+
+#[test]
+fn facts_lead_the_names_of_files_to_no_other_folder() {
+    let facts = serde_json::json!({"name": "web1", "up": "../../etc", "path": "/etc/shadow"});
+    let cases = [
+        ("", "'motd/{{ facts.name }}'", false),
+        ("", "'../motd/{{ facts.name }}.txt'", false),
+        ("root: /srv/keys", "'{{ root }}/{{ facts.name }}'", false),
+        ("", "'motd/../{{ host }}'", false),
+        ("", "'motd/{{ facts.up }}'", true),
+        ("", "'motd/{{ facts.up | upper }}'", true),
+        ("", "'{{ facts.path }}'", true),
+        ("", "'motd{{ facts.path }}'", true),
+        ("x: '{{ facts.up }}'", "'motd/{{ x }}'", true),
+    ];
+    for (variables, value, leads) in cases {
+        let variables = format!("host: web1\n{variables}");
+        let lookup = LookupEnvironment::default();
+        let case = Case::at(&variables, value, Facts::Known(facts.clone()), lookup, false);
+        let Ok(Evaluated::Known(Json::String(name))) = case.scope.evaluate(&case.node) else {
+            panic!("{value}: {}", case.evaluate());
+        };
+        assert_eq!(case.scope.facts_lead(&case.node, &name), leads, "{value}: {name}");
+    }
+    let case = Case::new("", "'motd/{{ item }}'", Facts::Known(facts));
+    for (items, item, leads) in [
+        ("{{ ['../a', 'b'] }}", "../a", false),
+        ("{{ [facts.up] }}", "../../etc", true),
+        ("{{ [facts.name] }}", "web1", false),
+    ] {
+        let items = Arc::new(Node::text(case.node.span, items));
+        let scope = case.scope.with_item("item", &Json::from(item), &items, 0);
+        assert_eq!(scope.facts_lead(&case.node, &format!("motd/{item}")), leads, "{item}");
     }
 }
 

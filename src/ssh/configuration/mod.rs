@@ -19,7 +19,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use self::answer::Answer;
 use self::sharing::Sharing;
 use super::error::printable;
-use super::{Destination, Error, IdentityFile, Network, Password, UnknownHostKey};
+use super::{
+    Destination, Error, IdentityFile, Network, Password, UnknownHostKey, is_host_name, is_user_name,
+};
 
 /// What surrounds the controller; collected by the command line, because this room looks at none of it.
 #[derive(Clone, Debug)]
@@ -114,6 +116,30 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
+impl Resolved {
+    /// What an answer of `ssh -G` comes to for a host, but for its jump hosts.
+    pub fn of_answer(
+        environment: &Environment,
+        request: &Request,
+        answer: &str,
+    ) -> Result<Self, Error> {
+        let host = request.host.as_deref().unwrap_or(&request.name);
+        let wrong = |reason| Error::Configuration { host: host.to_owned(), reason };
+        let mut warnings = Vec::new();
+        let answer = Answer::parse(answer);
+        let destination =
+            build(environment, request, host, &answer, &mut warnings).map_err(wrong)?;
+        Ok(Self { destination, warnings })
+    }
+}
+
+/// Whether the configuration files give two hosts the same settings, as far as that can be told
+/// without asking `ssh -G` for each.
+pub fn share_settings(environment: &Environment, one: &str, other: &str) -> bool {
+    let sharing = Sharing::read(environment);
+    sharing.class(one) == sharing.class(other)
+}
+
 /// The files that OpenSSH offers by default.
 const DEFAULT_IDENTITIES: [&str; 5] =
     ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
@@ -168,11 +194,11 @@ impl Resolver {
     ) -> Result<Destination, Error> {
         let host = request.host.as_deref().unwrap_or(&request.name);
         let wrong = |reason: String| Error::Configuration { host: host.to_owned(), reason };
-        if host.is_empty()
-            || host.starts_with('-')
-            || host.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
+        if !is_host_name(host) {
             return Err(wrong(format!("`{}` is no host name", host.escape_debug())));
+        }
+        if let Some(user) = request.user.as_deref().filter(|user| !is_user_name(user)) {
+            return Err(wrong(format!("`{}` is no user name", user.escape_debug())));
         }
         if depth > DEEPEST {
             return Err(wrong("the jump hosts lead in a circle".into()));

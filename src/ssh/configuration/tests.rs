@@ -123,6 +123,41 @@ async fn without_the_program_there_are_defaults_and_a_warning() {
     assert_eq!(resolved.warnings.len(), 1);
 }
 
+#[tokio::test]
+async fn names_that_mean_something_to_a_shell_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = environment(folder.path(), "Host *\n ProxyCommand nc %h %p %r %n\n");
+    for (host, user, reason) in [
+        ("web1;id", "zoe", "is no host name"),
+        ("$(id)", "zoe", "is no host name"),
+        ("a`id`", "zoe", "is no host name"),
+        ("-oProxyCommand=id", "zoe", "is no host name"),
+        ("web1", "zoe|id", "is no user name"),
+        ("web1", "-l", "is no user name"),
+        ("web1", "zoe -oX", "is no user name"),
+        ("web1", "zoe\\", "is no user name"),
+    ] {
+        let request = Request { user: Some(user.into()), ..request(host) };
+        let error = Resolver::default().resolve(&environment, &request).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{host} {user}: {error}");
+    }
+    let jumping = Request { jump: Some("zoe@gate,x`id`@edge".into()), ..request("web1") };
+    if environment.ssh_program.is_some() {
+        let error = Resolver::default().resolve(&environment, &jumping).await.unwrap_err();
+        assert!(error.to_string().contains("is no user name"), "{error}");
+    }
+    for (host, user) in [
+        ("web-1.example.com", "zoe"),
+        ("2001:db8::1", "CORP\\john smith"),
+        ("fe80::1%eth0", "web1$"),
+    ] {
+        let request = Request { user: Some(user.into()), ..request(host) };
+        if environment.ssh_program.is_some() {
+            assert!(Resolver::default().resolve(&environment, &request).await.is_ok(), "{host}");
+        }
+    }
+}
+
 #[test]
 fn hops_are_read_as_openssh_reads_them() {
     for (text, user, host, port) in [
