@@ -13,7 +13,7 @@ use crate::change::{Account, Act, Change};
 use crate::graph::{Node, NodeIndex, Work};
 use crate::lang::CONFIRM_CONNECTION;
 use crate::report::RunInfo;
-use crate::wire::{FromAgent, Outcome};
+use crate::wire::FromAgent;
 use crate::world::process::Identity;
 use crate::world::{GroupEntry, RemotePath};
 
@@ -169,12 +169,8 @@ impl Applier<'_> {
             walk.unconfirmed.drain(..).map(|(index, _)| index).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        for node in nodes {
-            if walk.ended[node as usize].is_some_and(|ended| ended.changed) {
-                let outcome = Outcome::Failed { message: message.clone(), ignored: false };
-                self.tell(&FromAgent::Done { node, outcome, ms: 0 });
-            }
-        }
+        nodes.retain(|node| walk.ended[*node as usize].is_some_and(|ended| ended.changed));
+        self.tell(&FromAgent::Unconfirmed { nodes, message });
     }
 }
 

@@ -570,6 +570,9 @@ impl Host {
                         stopper.confirm(log_in_anew(&reached, within).await.err());
                     });
                 }
+                FromAgent::Unconfirmed { nodes, message } => {
+                    self.unconfirmed(&nodes, &message, events);
+                }
                 FromAgent::PlayDone { failed: false } => {
                     let host = self.name.clone();
                     let _ = events.send(Event::HostPhase { host, phase: Phase::Waiting });
@@ -587,6 +590,21 @@ impl Host {
                 FromAgent::Fatal(message) => return Err(self.failed(message)),
                 _ => return Err(self.failed(String::from("the agent answers out of turn"))),
             }
+        }
+    }
+
+    /// What went well before has gone back.
+    fn unconfirmed(&mut self, nodes: &[NodeIndex], message: &str, events: &Events) {
+        for node in nodes {
+            let Some(Some(resource)) = self.resources.get_mut(*node as usize) else { continue };
+            // Each of them once, however often it is named.
+            if resource.verdict == Verdict::Failed {
+                continue;
+            }
+            resource.verdict = Verdict::Failed;
+            message.clone_into(&mut resource.because);
+            let (host, resource) = (self.name.clone(), resource.clone());
+            let _ = events.send(Event::Done { host, resource });
         }
     }
 

@@ -146,6 +146,13 @@ pub enum FromAgent {
         /// In so many milliseconds at most.
         within: u64,
     },
+    /// What these nodes had changed was not confirmed, and goes back.
+    Unconfirmed {
+        /// Which.
+        nodes: Vec<NodeIndex>,
+        /// Why, and what did not go back.
+        message: String,
+    },
     /// The play is done as far as it could be.
     PlayDone {
         /// Whether something failed.
