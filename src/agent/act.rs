@@ -14,9 +14,14 @@ use crate::graph::{Node, NodeIndex, Work};
 use crate::world::process::{self, Identity, Job, acting_as};
 use crate::world::{Answer, Host, Metadata, RemotePath};
 
-/// Most contents that are staged before they are synced and made visible: each holds a file open,
-/// and perhaps a folder, and a process may have 1,024 of them. Every sync costs some milliseconds.
-const STAGE_LIMIT: usize = 400;
+/// Most contents that hold a file open, and perhaps a folder, while they are staged: a process may
+/// have 1,024 of them.
+const OPEN_LIMIT: usize = 400;
+/// Most contents that are staged before they are synced and made visible, all at once: every sync
+/// costs some milliseconds.
+const STAGE_LIMIT: usize = 20_000;
+/// Most bytes of them: until then what they replace takes up its room, too.
+const STAGE_BYTES: u64 = 256 << 20;
 /// How long a command may take, if nothing else is declared.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check of contents may take, if nothing else is declared.
@@ -151,16 +156,27 @@ impl Actuator<'_> {
         let mut failed = HashMap::new();
         let mut unsynced = Unsynced::default();
         let mut ready: Vec<Ready> = Vec::new();
+        // Of those: how many files and folders are held open, and what they come to.
+        let (mut open, mut folders, mut bytes) = (0, 0, 0);
         // Contents that one command checks all at once.
         let mut checked: HashMap<(String, Option<String>), Vec<Ready>> = HashMap::new();
         for (index, changes) in wave.work() {
             let node = node_of(*index);
             // What is checked has to be complete first; a large tree is written in parts.
-            let size = if check_of(node).is_some() { usize::MAX } else { STAGE_LIMIT };
+            let size = if check_of(node).is_some() { usize::MAX } else { OPEN_LIMIT };
             for part in parts(changes, size) {
-                if ready.len() + part.len() > STAGE_LIMIT {
+                let size: u64 = part.iter().map(bytes_of).sum();
+                if ready.len() + part.len() > STAGE_LIMIT
+                    || folders + part.len() > OPEN_LIMIT
+                    || bytes + size > STAGE_BYTES
+                {
                     settle(std::mem::take(&mut ready), &mut unsynced, &mut failed);
+                    (open, folders, bytes) = (0, 0, 0);
+                } else if open + part.len() > OPEN_LIMIT {
+                    let_go(&mut ready, &mut failed);
+                    open = 0;
                 }
+                bytes += size;
                 let staged = self
                     .identity(node)
                     .and_then(|identity| {
@@ -175,6 +191,9 @@ impl Actuator<'_> {
                         break;
                     }
                 };
+                open += staged.len();
+                let further = staged.windows(2).filter(|two| !two[0].is_beside(&two[1])).count();
+                folders += further + staged.len().min(1);
                 let staged = staged.into_iter().map(|staged| Ready { node: *index, staged });
                 match check_of(node).filter(|check| !check.contains("%s")) {
                     Some(check) => checked
@@ -382,6 +401,24 @@ pub(super) fn check_of(node: &Node) -> Option<&str> {
         Work::Resource(declared) => declared.kind().validate(),
         _ => None,
     }
+}
+
+fn bytes_of(change: &Change) -> u64 {
+    match change {
+        Change::Content { after: Content::File(id), .. } => id.size,
+        _ => 0,
+    }
+}
+
+/// Closes the files of staged contents.
+fn let_go(ready: &mut Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
+    ready.retain_mut(|one| match one.staged.let_go() {
+        Ok(()) => true,
+        Err(error) => {
+            failed.insert(one.node, format!("writing {}: {error}", one.staged.path()));
+            false
+        }
+    });
 }
 
 /// Makes staged contents durable, then visible.

@@ -14,6 +14,7 @@ mod contents;
 mod environment;
 mod journal;
 mod output;
+mod own_program;
 mod past;
 mod patience;
 mod plan;
@@ -103,7 +104,7 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
     let lost = patience::Lost::default();
     let input = patience::Input::new(open(&input)?, Arc::clone(&lost));
     let output = patience::Output::new(open(&output)?, lost);
-    let program = own_digest(&start.program)?;
+    let program = own_program::own_digest(&start.program, start.now)?;
     // Whatever is made here and says nothing else is readable, as after a login.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let output = Arc::new(Output::new(Box::new(output)));
@@ -160,17 +161,6 @@ fn beat(output: &Arc<Output>) -> mpsc::Sender<()> {
         }
     });
     end
-}
-
-/// The digest of the program that runs, which has to be its name if that is a digest: then
-/// converge has put it there, and it has been damaged since, or on its way.
-fn own_digest(program: &Path) -> Result<String, AgentError> {
-    // In pieces: filling megabytes of new memory takes longer than hashing them.
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::open("/proc/self/exe")?)?;
-    let digest = hasher.finalize().to_string();
-    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if sweep::is_digest(name) && name != digest { Err(AgentError::Damaged) } else { Ok(digest) }
 }
 
 /// Where digests of files are remembered: in the agent's state folder, where its program lies too

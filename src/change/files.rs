@@ -52,8 +52,9 @@ pub struct Place {
 /// A new file content, complete but not yet visible.
 pub struct Staged {
     place: Place,
-    file: File,
-    /// Its name, where the file system cannot hold files without one.
+    /// None once it was let go of; then it has a name.
+    file: Option<File>,
+    /// Its name, if it has one by now.
     name: Option<OsString>,
 }
 
@@ -233,8 +234,9 @@ impl Staged {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut staged = Self { place, file: File::from(file), name };
-        fill(&mut staged.file)?;
+        let mut file = File::from(file);
+        let mut staged = Self { place, file: None, name };
+        fill(&mut file)?;
         let numbers = match numbers {
             Some(numbers) => Some(numbers),
             None => staged.place.stat()?.map(|stat| Numbers {
@@ -244,30 +246,32 @@ impl Staged {
             }),
         };
         if let Some(numbers) = numbers {
-            let own = rustix::fs::fstat(&staged.file)?;
+            let own = rustix::fs::fstat(&file)?;
             if own.st_uid != numbers.uid || own.st_gid != numbers.gid {
                 let (uid, gid) = (Uid::from_raw(numbers.uid), Gid::from_raw(numbers.gid));
-                rustix::fs::fchown(&staged.file, Some(uid), Some(gid))?;
+                rustix::fs::fchown(&file, Some(uid), Some(gid))?;
             }
-            rustix::fs::fchmod(&staged.file, Mode::from_raw_mode(numbers.mode))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(numbers.mode))?;
         }
+        staged.file = Some(file);
         Ok(staged)
     }
 
     /// Gives it a name beside its place, where a check can read it: another user could not look at
     /// this process's open files.
     pub fn candidate(&mut self) -> io::Result<PathBuf> {
-        let name = match self.name.take() {
-            Some(name) => name,
-            None => {
+        let name = match (self.name.take(), &self.file) {
+            (Some(name), _) => name,
+            (None, Some(file)) => {
                 let name = self.place.temporary_name(Purpose::New);
-                let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                let file = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let follow = AtFlags::SYMLINK_FOLLOW;
                 let folder = &self.place.folder;
                 let link = || rustix::fs::linkat(CWD, file.as_str(), folder, &name, follow);
                 self.place.make_anew(&name, link)?;
                 name
             }
+            (None, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         let folder = self.place.path.parent();
         let path = folder.map_or_else(PathBuf::new, |folder| folder.as_path().join(&name));
@@ -276,12 +280,36 @@ impl Staged {
         Ok(path)
     }
 
+    /// Closes its file, under a name: a process may have only so many open.
+    pub fn let_go(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            self.candidate()?;
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    /// Its file, or the folder that it is in.
+    fn opened(&self) -> io::Result<OwnedFd> {
+        if let Some(file) = &self.file {
+            return Ok(file.try_clone()?.into());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = self.name.as_deref().ok_or(io::ErrorKind::NotFound)?;
+        Ok(rustix::fs::openat(&self.place.folder, name, flags, Mode::empty())?)
+    }
+
     /// The place of another path, if it is in the same folder, which is held open already.
     pub fn beside(&self, path: &RemotePath) -> Option<Place> {
         let same = path.parent()? == self.place.path.parent()?;
         let name = path.as_path().file_name()?.to_owned();
         let folder = Arc::clone(&self.place.folder);
         same.then(|| Place { folder, name, path: path.clone() })
+    }
+
+    /// Whether both hold the same folder open.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.place.folder, &other.place.folder)
     }
 
     /// Where it is going to stand.
@@ -293,8 +321,8 @@ impl Staged {
     pub fn sync_file_systems<'a>(staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
         let mut seen = HashSet::new();
         for one in staged {
-            if seen.insert(rustix::fs::fstat(&one.file)?.st_dev) {
-                rustix::fs::syncfs(&one.file)?;
+            if seen.insert(rustix::fs::fstat(&one.place.folder)?.st_dev) {
+                rustix::fs::syncfs(one.opened()?)?;
             }
         }
         Ok(())
@@ -302,15 +330,16 @@ impl Staged {
 
     /// Makes the content durable, still invisible.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        Ok(rustix::fs::fsync(self.opened()?)?)
     }
 
     /// Makes the content visible, in one step, and gives the folder back for its sync.
     pub fn commit(mut self) -> io::Result<Settled> {
-        let name = match self.name.take() {
-            Some(name) => name,
-            None => {
-                let by_descriptor = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let name = match (self.name.take(), &self.file) {
+            (Some(name), _) => name,
+            (None, None) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Some(file)) => {
+                let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let follow = AtFlags::SYMLINK_FOLLOW;
                 let place = &self.place;
                 if place.stat()?.is_none() {
@@ -530,6 +559,32 @@ mod tests {
         Place::open(&remote(&path)).unwrap().make_link(Path::new("target"), None).unwrap();
         assert_eq!(std::fs::read_link(&path).unwrap(), Path::new("target"));
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn files_that_were_let_go_of_are_put_in_place_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for before in [None, Some("old")] {
+            if let Some(before) = before {
+                std::fs::write(&path, before).unwrap();
+            }
+            let write = || {
+                let place = Place::open(&remote(&path)).unwrap();
+                let mut staged = Staged::write(place, None, |file| file.write_all(b"new")).unwrap();
+                staged.let_go().unwrap();
+                staged
+            };
+            let names = || std::fs::read_dir(folder.path()).unwrap().count();
+            drop(write());
+            assert_eq!(names(), usize::from(before.is_some()));
+            let staged = write();
+            Staged::sync_file_systems([&staged].into_iter()).unwrap();
+            staged.sync().unwrap();
+            staged.commit().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            assert_eq!(names(), 1);
+        }
     }
 
     #[test]

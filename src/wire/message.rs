@@ -60,6 +60,7 @@ pub enum ToAgent {
     /// A piece of a content that the agent asked for; in the order of asking.
     Content {
         /// The bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
         /// Whether the content ends here.
         last: bool,
