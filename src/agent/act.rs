@@ -166,8 +166,9 @@ impl Actuator<'_> {
             let size = if check_of(node).is_some() { usize::MAX } else { OPEN_LIMIT };
             for part in parts(changes, size) {
                 let size: u64 = part.iter().map(bytes_of).sum();
+                let further = folders_of(part);
                 if ready.len() + part.len() > STAGE_LIMIT
-                    || folders + part.len() > OPEN_LIMIT
+                    || folders + further > OPEN_LIMIT
                     || bytes + size > STAGE_BYTES
                 {
                     settle(std::mem::take(&mut ready), &mut unsynced, &mut failed);
@@ -177,6 +178,7 @@ impl Actuator<'_> {
                     open = 0;
                 }
                 bytes += size;
+                folders += further;
                 let staged = self
                     .identity(node)
                     .and_then(|identity| {
@@ -192,8 +194,6 @@ impl Actuator<'_> {
                     }
                 };
                 open += staged.len();
-                let further = staged.windows(2).filter(|two| !two[0].is_beside(&two[1])).count();
-                folders += further + staged.len().min(1);
                 let staged = staged.into_iter().map(|staged| Ready { node: *index, staged });
                 match check_of(node).filter(|check| !check.contains("%s")) {
                     Some(check) => checked
@@ -408,6 +408,16 @@ fn bytes_of(change: &Change) -> u64 {
         Change::Content { after: Content::File(id), .. } => id.size,
         _ => 0,
     }
+}
+
+/// How many folders are held open for a part: neighbours share theirs.
+fn folders_of(part: &[Change]) -> usize {
+    let parents = part.iter().filter_map(|change| match change {
+        Change::Content { path, after: Content::File(_), .. } => path.parent(),
+        _ => None,
+    });
+    let mut last = None;
+    parents.filter(|parent| last.replace(parent.clone()) != Some(parent.clone())).count()
 }
 
 /// Closes the files of staged contents.

@@ -307,11 +307,6 @@ impl Staged {
         same.then(|| Place { folder, name, path: path.clone() })
     }
 
-    /// Whether both hold the same folder open.
-    pub fn is_beside(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.place.folder, &other.place.folder)
-    }
-
     /// Where it is going to stand.
     pub fn path(&self) -> &RemotePath {
         &self.place.path
