@@ -23,7 +23,7 @@ const STAGE_LIMIT: usize = 20_000;
 /// Most bytes of them: until then what they replace takes up its room, too.
 const STAGE_BYTES: u64 = 256 << 20;
 /// How long a command may take, if nothing else is declared.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
+pub(super) const COMMAND_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long a check of contents may take, if nothing else is declared.
 const CHECK_PATIENCE: Duration = Duration::from_secs(60);
 

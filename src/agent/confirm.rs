@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
+use super::act::COMMAND_PATIENCE;
 use super::apply::{Applier, Walk};
 use super::journal::{Lock, StateFolder};
 use super::plan::is_change;
@@ -18,7 +19,7 @@ use crate::world::process::Identity;
 use crate::world::{GroupEntry, RemotePath};
 
 /// How much longer than the controller may take for the login its answer is awaited.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 /// What decides who may log in, and who may become root.
 const GATES: [&str; 4] =
     ["/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d", "/etc/sudoers", "/etc/sudoers.d"];
@@ -107,6 +108,7 @@ impl Applier<'_> {
             }
             let resources = nodes.iter().map(|index| self.node(*index).id.to_string());
             self.confirmation.arm(resources.collect())?;
+            self.recorder.arm(*index);
             walk.unconfirmed.extend(nodes.into_iter().map(|index| (index, within)));
         }
         Ok(())
@@ -142,6 +144,10 @@ impl Applier<'_> {
         match answer {
             Ok(()) => walk.unconfirmed.clear(),
             Err(reason) => {
+                // What is in hand is finished first, and the agent is well as long as it is.
+                if let Some(switch) = self.confirmation.switch().as_mut() {
+                    let _ = switch.asked(COMMAND_PATIENCE);
+                }
                 walk.failed = true;
                 walk.over = Some(format!(
                     "no fresh login worked after it within {} s: {reason}",
@@ -154,11 +160,11 @@ impl Applier<'_> {
     /// Takes back what was not confirmed, with the journal of this run closed.
     pub(super) fn take_back_unconfirmed(&self, walk: &mut Walk) {
         let Some(reason) = walk.over.clone() else { return };
-        let closed = self.recorder.close();
-        let taken_back = match (closed, self.confirmation.switch().as_mut()) {
-            (Err(error), _) => Err(error.to_string()),
-            (Ok(()), Some(switch)) => switch.take_back().map_err(|error| error.to_string()),
-            (Ok(()), None) => Ok(Vec::new()),
+        // A journal that is not closed is that of a run that died: it is taken back all the same.
+        let _ = self.recorder.close();
+        let taken_back = match self.confirmation.switch().as_mut() {
+            Some(switch) => switch.take_back().map_err(|error| error.to_string()),
+            None => Ok(Vec::new()),
         };
         let message = match taken_back {
             Ok(failures) if failures.is_empty() => format!("{reason}\nit was taken back"),

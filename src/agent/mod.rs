@@ -363,9 +363,8 @@ impl Session<'_> {
         let adopted = records.adopt(&options.run, &options.adopt);
         records.open(&options.run);
         if options.lock {
-            repair::repair(&records.cut_off, self.host, login);
             records.tidy(&self.state);
-            records.refresh(&self.state, &options.run, declared).map_err(|error| {
+            records.refresh(&self.state, &options.run, declared, adopted).map_err(|error| {
                 AgentError::Record(format!("{}: {error}", self.state.path().display()))
             })?;
         }
@@ -408,6 +407,10 @@ impl Session<'_> {
                     return Ok(await_again(orders));
                 }
             }
+        }
+        if options.lock {
+            // Now that no run of those accounts is under way.
+            repair::repair(&records.cut_off, self.host, login);
         }
         let running = if options.lock { None } else { self.state.holder() };
         if !options.lock && running.is_none() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::AgentError;
-use super::sweep::is_digest;
+use super::sweep::{CHECKED, is_digest};
 
 /// As long as it is younger, somebody might change a program without its times changing with it.
 const REST: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ pub(super) fn own_digest(program: &Path, now: Option<SystemTime>) -> Result<Stri
     let own = File::open("/proc/self/exe")?;
     let metadata = own.metadata()?;
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let stamp = is_digest(name).then(|| program.with_file_name(format!(".{name}.checked")));
+    let stamp = is_digest(name).then(|| program.with_file_name(format!(".{name}{CHECKED}")));
     let identity = identity(&metadata);
     if stamp.as_deref().is_some_and(|stamp| is_stamped(stamp, &identity)) {
         return Ok(name.to_owned());
@@ -118,6 +118,29 @@ mod tests {
         std::os::unix::fs::symlink(&program, &stamp).unwrap();
         assert!(!is_stamped(&stamp, "two"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_stamp_outlives_the_sweep_after_each_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open("/proc/self/exe").unwrap()).unwrap();
+        let program = folder.path().join(hasher.finalize().to_string());
+        // What is looked at is the program that runs, wherever its name says that it lies.
+        fs::write(&program, "").unwrap();
+        let later = SystemTime::now() + 2 * REST;
+        for _ in 0..2 {
+            own_digest(&program, Some(later)).unwrap();
+            let stamp = identity(&fs::metadata("/proc/self/exe").unwrap());
+            let name = program.file_name().unwrap().to_str().unwrap();
+            let written = folder.path().join(format!(".{name}{CHECKED}"));
+            assert!(is_stamped(&written, &stamp));
+            let before = fs::metadata(&program).unwrap().modified().unwrap();
+            super::super::sweep::sweep(&program, later);
+            super::super::sweep::sweep(&program, later + Duration::from_secs(2 * 24 * 3600));
+            assert!(is_stamped(&written, &stamp));
+            assert_eq!(fs::metadata(&program).unwrap().modified().unwrap(), before);
+        }
     }
 
     #[test]

@@ -25,11 +25,19 @@ pub(super) struct Recorder<'a> {
     journal: &'a Mutex<Journal>,
     owes: HashMap<NodeIndex, Vec<Owes>>,
     begun: Mutex<HashSet<NodeIndex>>,
+    /// What goes back if nobody can log in after it: what it replaces is kept in any case.
+    armed: Mutex<HashSet<NodeIndex>>,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(planner: &'a Planner<'a>, journal: &'a Mutex<Journal>) -> Self {
-        Self { planner, journal, owes: owes(planner), begun: Mutex::default() }
+        Self {
+            planner,
+            journal,
+            owes: owes(planner),
+            begun: Mutex::default(),
+            armed: Mutex::default(),
+        }
     }
 
     fn journal(&self) -> MutexGuard<'a, Journal> {
@@ -38,6 +46,15 @@ impl<'a> Recorder<'a> {
 
     fn begun(&self) -> MutexGuard<'_, HashSet<NodeIndex>> {
         self.begun.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// From now on what that node replaces is kept, however much is kept already.
+    pub(super) fn arm(&self, index: NodeIndex) {
+        self.armed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(index);
+    }
+
+    fn is_armed(&self, index: NodeIndex) -> bool {
+        self.armed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&index)
     }
 
     /// Says that changes of nodes are about to be made, and keeps what they replace. Nothing may
@@ -157,7 +174,7 @@ impl<'a> Recorder<'a> {
             {
                 let content = host.reading_as(&user, || host.open(path))?;
                 objects
-                    .keep(id, content)
+                    .keep(id, content, self.is_armed(index))
                     .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
                 *kept = true;
             }

@@ -54,8 +54,10 @@ fn each(
         let _ = acting_as(&identity, || {
             for change in &begin.changes {
                 let Change::Content { path, before, after } = change else { continue };
-                let unchecked = is_unchecked(begin, path, before, after, host).unwrap_or(false);
-                with(path, unchecked);
+                // Where that cannot be told, what was kept stays.
+                if let Ok(unchecked) = is_unchecked(begin, path, before, after, host) {
+                    with(path, unchecked);
+                }
             }
         });
     }

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 /// Programs that no run has used for so long are removed.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often a program is marked as used.
+const MARKED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An upload that has not ended by then never will.
 const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 
@@ -15,11 +17,20 @@ pub(super) fn sweep(program: &Path, now: SystemTime) {
     if !name.to_str().is_some_and(is_digest) {
         return;
     }
-    let _ = File::open(program).and_then(|file| file.set_modified(now));
+    // Not each time: the program's times tell whether it is the one that was found to be right.
+    let used = |file: &File| file.metadata()?.modified();
+    let _ = File::open(program).and_then(|file| {
+        let since = now.duration_since(used(&file)?).unwrap_or_default();
+        if since > MARKED { file.set_modified(now) } else { Ok(()) }
+    });
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let other = entry.file_name();
         let Some(text) = other.to_str().filter(|_| other != name) else { continue };
+        let stamped = text.strip_prefix('.').and_then(|rest| rest.strip_suffix(CHECKED));
+        if stamped.is_some_and(|program| folder.join(program).exists()) {
+            continue;
+        }
         let limit = if is_digest(text) {
             UNUSED
         } else if text.strip_prefix('.').is_some_and(|rest| rest.get(..64).is_some_and(is_digest)) {
@@ -37,6 +48,9 @@ pub(super) fn sweep(program: &Path, now: SystemTime) {
         }
     }
 }
+
+/// How the name of a stamp ends that says that a program was found to be right.
+pub(super) const CHECKED: &str = ".checked";
 
 /// Whether a file's name is one that converge gives to programs.
 pub(super) fn is_digest(name: &str) -> bool {

@@ -28,7 +28,7 @@ use crate::world::Host;
 /// The argument that makes an agent's program the switch.
 pub const SWITCH: &str = "take-back-unless-confirmed";
 /// How much longer than a confirmation takes an agent is believed to be alive.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(60);
 /// How long the switch may take to begin, and to take all of it back.
 const START: Duration = Duration::from_secs(10);
 const TAKING_BACK: Duration = Duration::from_secs(600);
@@ -122,9 +122,11 @@ impl Switch {
     pub(super) fn take_back(&mut self) -> io::Result<Vec<String>> {
         self.connection.get_ref().set_read_timeout(Some(TAKING_BACK))?;
         self.say(&Word::TakeBack)?;
-        match self.answer()? {
-            Answer::TakenBack { failures } => Ok(failures),
-            Answer::Armed => Err(io::ErrorKind::InvalidData.into()),
+        loop {
+            // One that was armed late says so first.
+            if let Answer::TakenBack { failures } = self.answer()? {
+                return Ok(failures);
+            }
         }
     }
 }
@@ -159,6 +161,7 @@ pub fn keep_watch(start: &Start) -> Result<(), AgentError> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // It hangs, and so nobody else would do it.
                 kill(agent);
+                await_end(&connection, &mut words);
                 break true;
             }
             Err(_) => break !armed.is_empty(),
@@ -193,6 +196,15 @@ fn kill(agent: Option<Pid>) {
         && let Some(agent) = agent
     {
         let _ = rustix::process::kill_process(agent, Signal::KILL);
+    }
+}
+
+/// Waits until the agent is gone: what it has in hand must not come after it was taken back.
+fn await_end(connection: &UnixStream, words: &mut impl BufRead) {
+    let _ = connection.set_read_timeout(Some(START));
+    let mut line = String::new();
+    while words.read_line(&mut line).is_ok_and(|count| count > 0) {
+        line.clear();
     }
 }
 

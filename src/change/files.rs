@@ -19,7 +19,7 @@ use crate::world::links::{self, Last};
 /// From that many on, one sync of a file system is cheaper than one for each file or folder.
 pub const SYNC_FILE_SYSTEM: usize = 16;
 /// Most folders that are held open until they are synced.
-const HELD_FOLDERS: usize = 200;
+const HELD_FOLDERS: usize = 100;
 
 /// Owner, group and mode as the kernel takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,14 +289,21 @@ impl Staged {
         Ok(())
     }
 
-    /// Its file, or the folder that it is in.
+    /// Its file, or the folder that it is in: something of its file system.
     fn opened(&self) -> io::Result<OwnedFd> {
         if let Some(file) = &self.file {
             return Ok(file.try_clone()?.into());
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let name = self.name.as_deref().ok_or(io::ErrorKind::NotFound)?;
-        Ok(rustix::fs::openat(&self.place.folder, name, flags, Mode::empty())?)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&self.place.folder, ".", flags, Mode::empty());
+        match (folder, &self.name) {
+            // A folder that may be written but not read.
+            (Err(rustix::io::Errno::ACCESS), Some(name)) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                Ok(rustix::fs::openat(&self.place.folder, name, flags, Mode::empty())?)
+            }
+            (folder, _) => Ok(folder?),
+        }
     }
 
     /// The place of another path, if it is in the same folder, which is held open already.
@@ -325,7 +332,10 @@ impl Staged {
 
     /// Makes the content durable, still invisible.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.opened()?)?)
+        match &self.file {
+            Some(file) => file.sync_all(),
+            None => Ok(rustix::fs::syncfs(self.opened()?)?),
+        }
     }
 
     /// Makes the content visible, in one step, and gives the folder back for its sync.

@@ -47,7 +47,7 @@ pub(crate) struct PlanArguments {
     #[command(flatten)]
     pub(crate) converge: ConvergeArguments,
     /// Save the plan in a file, for `converge apply`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
     pub(crate) out: Option<PathBuf>,
     /// Sign the saved plan with an SSH key (a public key: the agent's).
     #[arg(long, value_name = "KEY", requires = "out")]

@@ -142,6 +142,14 @@ fn a_renamed_state_file_adopts_its_records() {
     run(&["--adopt", "one"]).succeeds();
     assert_eq!(hosts.sh("a", "ls /srv"), "two\n");
     run(&[]).succeeds().assert_unchanged();
+    // Adopting counts also where nothing is left to be done.
+    hosts.write("states/three.yml", &pruned("- file: /srv/two\n  content: x\n"));
+    hosts.run(&["-i", "test", "three.yml", "--adopt", "two"]).succeeds().assert_unchanged();
+    hosts.write("states/three.yml", &pruned("- directory: /srv\n"));
+    hosts.run(&["-i", "test", "three.yml"]).succeeds();
+    assert_eq!(hosts.sh("a", "ls /srv"), "");
+    hosts.write("states/three.yml", &pruned("- file: /srv/two\n  content: x\n"));
+    hosts.run(&["-i", "test", "three.yml"]).succeeds();
     // There is nothing left to be adopted.
     hosts.write("states/one.yml", &pruned("- file: /srv/one\n  content: x\n"));
     hosts.run(&["-i", "test", "one.yml"]).succeeds();

@@ -111,12 +111,11 @@ impl Records {
         folder: &StateFolder,
         run: &RunInfo,
         graph: &Graph,
+        adopted: bool,
     ) -> io::Result<()> {
+        let new = self.ledger.refresh(&run.scope(), graph) || adopted;
         // With runs that are not closed yet, it is written when this run ends.
-        if self.unreadable.is_none()
-            && self.ledger.refresh(&run.scope(), graph)
-            && self.cut_off.is_empty()
-        {
+        if self.unreadable.is_none() && new && self.cut_off.is_empty() {
             let runs = folder.open("runs", true)?;
             folder::replace(&runs, LEDGER, &serde_json::to_vec(&self.ledger)?)?;
         }

@@ -24,8 +24,14 @@ impl Objects {
         Self { folder, room: Mutex::new(KEPT_BYTES / 2) }
     }
 
-    /// Keeps a content. What does not fit any more is left out, and cannot be restored then.
-    pub(in crate::agent) fn keep(&self, id: &ContentId, mut content: impl Read) -> io::Result<()> {
+    /// Keeps a content. What does not fit any more is left out, and cannot be restored then, unless
+    /// it has to be.
+    pub(in crate::agent) fn keep(
+        &self,
+        id: &ContentId,
+        mut content: impl Read,
+        has_to_be: bool,
+    ) -> io::Result<()> {
         let name = id.digest.to_string();
         if self.has(id) {
             return Ok(());
@@ -34,6 +40,7 @@ impl Objects {
             let mut room = self.room.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             match room.checked_sub(id.size) {
                 Some(left) => *room = left,
+                None if has_to_be => {}
                 None => return Ok(()),
             }
         }
