@@ -1,6 +1,11 @@
+//! What Ansible has otherwise than Jinja, written out before a template is compiled.
+//!
 //! `a.b.c | default(x)` and `a.b.c is defined` hold in Ansible whichever part is missing, while
 //! everywhere else a missing part is an error. Jinja knows only one rule for both, so such chains
-//! are written as `((a|default({})).b|default({})).c` before they are compiled.
+//! become `((a|default({})).b|default({})).c`.
+//!
+//! In the expressions of YAML's values a backslash is itself (`regex_replace('(a)', '\1')`), so it is
+//! doubled there.
 
 use std::ops::Range;
 
@@ -10,13 +15,30 @@ pub(super) struct Lenient {
     pub text: String,
     /// Start in `text`, start in the original, length; in order.
     pieces: Vec<(usize, usize, usize)>,
+    /// Backslashes to add: before which byte of the original, and how many; in order.
+    backslashes: Vec<(usize, usize)>,
+}
+
+/// What a backslash means in the strings of `{{ … }}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backslashes {
+    /// The start of an escape, as in Jinja.
+    Escape,
+    /// Itself; only a quote after it does not end the string.
+    Literal,
 }
 
 impl Lenient {
-    pub(super) fn new(original: &str) -> Self {
-        let mut lenient = Self { text: String::with_capacity(original.len()), pieces: Vec::new() };
+    pub(super) fn new(original: &str, backslashes: Backslashes) -> Self {
+        let (chains, expressions) = scan(original);
+        let backslashes = match backslashes {
+            Backslashes::Escape => Vec::new(),
+            Backslashes::Literal => literal_backslashes(original.as_bytes(), &expressions),
+        };
+        let text = String::with_capacity(original.len());
+        let mut lenient = Self { text, pieces: Vec::new(), backslashes };
         let mut copied = 0;
-        for chain in chains(original) {
+        for chain in chains {
             lenient.copy(original, copied..chain.root.start);
             lenient.text.push_str(&"(".repeat(chain.accessors.len()));
             lenient.copy(original, chain.root.clone());
@@ -32,6 +54,21 @@ impl Lenient {
     }
 
     fn copy(&mut self, original: &str, range: Range<usize>) {
+        let first = self.backslashes.partition_point(|(at, _)| *at <= range.start);
+        let mut start = range.start;
+        for index in first..self.backslashes.len() {
+            let (at, count) = self.backslashes[index];
+            if at > range.end {
+                break;
+            }
+            self.copy_as_it_is(original, start..at);
+            self.text.push_str(&"\\".repeat(count));
+            start = at;
+        }
+        self.copy_as_it_is(original, start..range.end);
+    }
+
+    fn copy_as_it_is(&mut self, original: &str, range: Range<usize>) {
         self.pieces.push((self.text.len(), range.start, range.len()));
         self.text.push_str(&original[range]);
     }
@@ -75,13 +112,19 @@ struct Chain {
     accessors: Vec<Range<usize>>,
 }
 
-fn chains(text: &str) -> Vec<Chain> {
+/// The chains of a text, and the insides of its `{{ … }}`.
+fn scan(text: &str) -> (Vec<Chain>, Vec<Range<usize>>) {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
+    let mut expressions = Vec::new();
     let mut at = 0;
     while let Some(open) = text[at..].find('{').map(|offset| at + offset) {
         at = match bytes.get(open + 1) {
-            Some(b'{') => inside(bytes, open + 2, b'}', &mut found),
+            Some(b'{') => {
+                let end = inside(bytes, open + 2, b'}', &mut found);
+                expressions.push(open + 2..end);
+                end
+            }
             Some(b'%') if is_raw(text, open) => {
                 text[open..].find("endraw").map_or(text.len(), |end| open + end)
             }
@@ -90,7 +133,29 @@ fn chains(text: &str) -> Vec<Chain> {
             _ => open + 1,
         };
     }
-    found
+    (found, expressions)
+}
+
+/// What has to be added so that each backslash in these expressions is itself. They stand in strings
+/// only: anywhere else they are an error of syntax.
+fn literal_backslashes(bytes: &[u8], expressions: &[Range<usize>]) -> Vec<(usize, usize)> {
+    let mut added = Vec::new();
+    for expression in expressions {
+        let mut at = expression.start;
+        while at < expression.end {
+            if bytes[at] != b'\\' {
+                at += 1;
+                continue;
+            }
+            match bytes.get(at + 1) {
+                Some(b'\'' | b'"') => added.push((at + 1, 2)),
+                Some(b'\\') => added.extend([(at + 1, 1), (at + 2, 1)]),
+                _ => added.push((at + 1, 1)),
+            }
+            at += 2;
+        }
+    }
+    added
 }
 
 fn is_raw(text: &str, open: usize) -> bool {
@@ -232,14 +297,31 @@ mod tests {
             ("{% raw %}{{ a.b | d }}{% endraw %}", "{% raw %}{{ a.b | d }}{% endraw %}"),
         ];
         for (original, expected) in cases {
-            assert_eq!(Lenient::new(original).text, expected);
+            assert_eq!(Lenient::new(original, Backslashes::Escape).text, expected);
         }
+    }
+
+    #[test]
+    fn backslashes_of_expressions_are_doubled_and_others_are_not() {
+        let cases = [
+            (r"{{ a('\1') }} \1 {% if '\1' %}", r"{{ a('\\1') }} \1 {% if '\1' %}"),
+            (r"{{ 'it\'s' }}", r"{{ 'it\\\'s' }}"),
+            (r"{{ 'a\\' ~ b }}", r"{{ 'a\\\\' ~ b }}"),
+            (r"{{ a.b['\d'] | d }}", r"{{ ((a|default({})).b|default({}))['\\d'] | d }}"),
+        ];
+        for (original, expected) in cases {
+            assert_eq!(Lenient::new(original, Backslashes::Literal).text, expected);
+        }
+        let original = r"{{ '\1' ~ nope }}";
+        let lenient = Lenient::new(original, Backslashes::Literal);
+        let at = lenient.text.find("nope").unwrap();
+        assert_eq!(lenient.original(at), original.find("nope").unwrap());
     }
 
     #[test]
     fn places_are_found_back() {
         let original = "{{ a.b | default(nope) }}";
-        let lenient = Lenient::new(original);
+        let lenient = Lenient::new(original, Backslashes::Escape);
         let at = lenient.text.find("nope").unwrap();
         assert_eq!(lenient.original(at), original.find("nope").unwrap());
         let at = lenient.text.find('a').unwrap();

@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use super::lenient::{Lenient, expression_end};
+use super::lenient::{Backslashes, Lenient, expression_end};
 use super::lookup::Lookup;
 use super::scope::OMIT;
 use super::{filters, value};
@@ -98,6 +98,15 @@ impl Form {
         } else {
             Self::Text
         }
+    }
+
+    /// The text as the engine compiles it.
+    pub(super) fn compiled(self, text: &str) -> Lenient {
+        let backslashes = match self {
+            Self::Text | Self::Braced => Backslashes::Literal,
+            Self::Bare | Self::File | Self::Missing => Backslashes::Escape,
+        };
+        Lenient::new(text, backslashes)
     }
 
     /// What the engine is given, and how far the text's first byte is from its own.
@@ -230,8 +239,8 @@ fn source_of(files: &Files, name: &str) -> Option<String> {
     let (form, text) = Form::of(name)?;
     match form {
         Form::Missing => None,
-        Form::File => Some(Lenient::new(&files.get(Path::new(text))?.1).text),
-        Form::Text | Form::Braced | Form::Bare => Some(Lenient::new(&form.wrapped(text).0).text),
+        Form::File => Some(form.compiled(&files.get(Path::new(text))?.1).text),
+        Form::Text | Form::Braced | Form::Bare => Some(form.compiled(&form.wrapped(text).0).text),
     }
 }
 
