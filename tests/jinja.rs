@@ -139,3 +139,13 @@ fn templates_give_what_ansible_gives() {
     let wrong: Vec<String> = gone.chain(unlisted).collect();
     assert!(wrong.is_empty(), "{}\n{} cases", wrong.join("\n"), wrong.len());
 }
+
+#[test]
+fn templates_below_the_working_directory_find_what_they_include() {
+    // The state file's folder is relative then, and the project's is not.
+    let path = Path::new("tests/jinja/templates/include_nested.j2");
+    let sources = Arc::new(Sources::default());
+    let variables = read(&sources, &folder().join("templates/variables.yml"));
+    let rendered = scope(&sources, Some(&variables), None).render_file(path, variables.span);
+    assert_eq!(rendered.unwrap(), Rendered::Known(String::from("outer(\nsimple shop)\n")));
+}

@@ -52,7 +52,7 @@ pub(super) struct Files(Mutex<HashMap<PathBuf, (SourceId, Arc<str>)>>);
 /// holds everything that they are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Text with templates in it; gives a string.
+    /// Text with templates in it; gives a string, or the value of its only expression.
     Text,
     /// Exactly one `{{ … }}`; gives its value.
     Braced,
@@ -93,7 +93,9 @@ impl Form {
 
     /// How a scalar with templates is evaluated.
     pub(super) fn of_scalar(text: &str) -> Self {
-        if text.starts_with("{{") && expression_end(text, 2) == Some(text.trim_end().len()) {
+        // Jinja drops one line end at the end of a template.
+        let end = text.strip_suffix('\n').unwrap_or(text).len();
+        if text.starts_with("{{") && expression_end(text, 2) == Some(end) {
             Self::Braced
         } else {
             Self::Text
@@ -134,7 +136,7 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(false).build();
         if let Ok(syntax) = syntax {
             environment.set_syntax(syntax);
         }
@@ -144,7 +146,11 @@ impl Templates {
                 if json.as_str().is_some_and(|text| text != OMIT && text.contains(OMIT)) {
                     return Err(omit_in_text());
                 }
-                value::capture(json);
+                value::write_data(json);
+                return Ok(());
+            }
+            // As in Ansible, nothing has no text.
+            if one.is_none() {
                 return Ok(());
             }
             // Functions and the like have no text that anybody wants.
@@ -152,9 +158,12 @@ impl Templates {
                 value::json_of(one)?;
             }
             let text = one.to_string();
-            if text.contains(OMIT) {
+            // A text that is nothing else is looked at when it is complete.
+            let whole = text == OMIT && matches!(Form::of(state.name()), Some((Form::Text, _)));
+            if text.contains(OMIT) && !whole {
                 return Err(omit_in_text());
             }
+            value::write_into_text(one);
             output.write_str(&text).map_err(Error::from)
         });
         let loaded = files.clone();
@@ -219,7 +228,7 @@ impl Files {
         }
         let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
         let text = String::from_utf8(bytes).map_err(|_| String::from("it is not UTF-8 text"))?;
-        let text: Arc<str> = Arc::from(text);
+        let text: Arc<str> = Arc::from(text.replace("\r\n", "\n"));
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have read it meanwhile: one file is one source.
         let known = files.entry(path.to_owned()).or_insert_with(|| {
@@ -230,9 +239,12 @@ impl Files {
     }
 }
 
+/// What is said of `omit` with text around it.
+pub(super) const OMIT_IN_TEXT: &str =
+    "`omit` leaves out a whole value, and cannot stand inside of a text";
+
 fn omit_in_text() -> Error {
-    let message = "`omit` leaves out a whole value, and cannot stand inside of a text";
-    Error::new(ErrorKind::InvalidOperation, message)
+    Error::new(ErrorKind::InvalidOperation, OMIT_IN_TEXT)
 }
 
 fn source_of(files: &Files, name: &str) -> Option<String> {
@@ -257,7 +269,9 @@ fn locate(name: &str, parent: &str, project: &Path, untrusted: bool) -> Option<P
     };
     beside
         .ancestors()
-        .take_while(|folder| *folder == beside || folder.starts_with(project))
+        .take_while(|folder| {
+            beside.is_relative() || folder.starts_with(project) || *folder == beside
+        })
         .map(|folder| folder.join(name))
         .find(|path| path.is_file() && (!untrusted || stays_inside(path, project)))
 }

@@ -75,7 +75,7 @@ fn values_are_evaluated() {
         ("l: [1, a, true, null]", "'x {{ l }}'", r#""x [1, 'a', True, None]""#),
         ("m: {b: 1, a: 1.5}", "'{{ m }}'", r#"{"b":1,"a":1.5}"#),
         ("m: {b: it's}", "'{{ m }}!'", r#""{'b': \"it's\"}!""#),
-        ("t: true", "'{{ t }} {{ none }}'", r#""True None""#),
+        ("t: true", "'{{ t }} {{ none }}'", r#""True ""#),
         ("a: 1", ">\n  {{ [a] }}\n", "[1]"),
         ("a: x", "|\n  {{ a }}\n", r#""x\n""#),
         (
@@ -322,7 +322,7 @@ fn template_files_are_rendered_as_by_ansible() {
         let mention = case.node.get("template").unwrap().span;
         case.say(case.scope.render_file(&path, mention).map(|text| format!("{text:?}")))
     };
-    assert_eq!(render("port: 80"), r#"Known("  x\nport 80\nend 80\n")"#);
+    assert_eq!(render("port: 80"), r#"Known("  x\nport 80end 80\n")"#);
     assert_eq!(render("port: '{{ facts.cpus }}'"), "Unknown");
     let expected = "\
 error: undefined variable `port`
