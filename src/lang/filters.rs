@@ -4,6 +4,7 @@
 //! (`map`, `selectattr`, `default`, …) comes with the template engine.
 
 mod collections;
+mod engine;
 mod formats;
 mod methods;
 mod numbers;
@@ -19,7 +20,17 @@ struct Filter {
     /// Names of its parameters in their order; `*` first: any number by position, the others by
     /// name only.
     parameters: &'static [&'static str],
+    undefined: Undefined,
     apply: fn(&Value, &Arguments) -> Result<Value, Error>,
+}
+
+/// Where a filter takes something undefined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undefined {
+    Nowhere,
+    /// As an argument, which it may leave unused.
+    InArguments,
+    Everywhere,
 }
 
 /// A test.
@@ -34,7 +45,14 @@ const fn filter(
     parameters: &'static [&'static str],
     apply: fn(&Value, &Arguments) -> Result<Value, Error>,
 ) -> Filter {
-    Filter { name, parameters, apply }
+    Filter { name, parameters, undefined: Undefined::Nowhere, apply }
+}
+
+impl Filter {
+    const fn taking_undefined(mut self, undefined: Undefined) -> Self {
+        self.undefined = undefined;
+        self
+    }
 }
 
 const fn test(
@@ -57,7 +75,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "upper",
     "title",
     "capitalize",
-    "replace",
     "length",
     "count",
     "dictsort",
@@ -67,8 +84,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "join",
     "split",
     "lines",
-    "default",
-    "d",
     "round",
     "abs",
     "attr",
@@ -82,7 +97,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "batch",
     "slice",
     "sum",
-    "indent",
     "select",
     "reject",
     "selectattr",
@@ -100,7 +114,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
 const BUILT_IN_TESTS: &[&str] = &[
     "undefined",
     "defined",
-    "none",
     "safe",
     "escaped",
     "boolean",
@@ -140,10 +153,14 @@ const BUILT_IN_TESTS: &[&str] = &[
 pub(super) fn register(environment: &mut Environment<'static>) {
     for entry in TABLES.into_iter().flatten() {
         let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
-            if entry.name != "mandatory" {
+            if entry.undefined != Undefined::Everywhere {
                 required(&value)?;
             }
-            (entry.apply)(&value, &Arguments::new(entry.parameters, positional, named)?)
+            let arguments = Arguments::new(entry.parameters, positional, named)?;
+            if entry.undefined == Undefined::Nowhere {
+                arguments.required()?;
+            }
+            (entry.apply)(&value, &arguments)
         };
         environment.add_filter(entry.name, call);
         environment.add_filter(format!("ansible.builtin.{}", entry.name), call);
@@ -151,11 +168,14 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     for entry in predicates::TESTS {
         let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
             required(&value)?;
-            (entry.holds)(&value, &Arguments::new(entry.parameters, positional, named)?)
+            let arguments = Arguments::new(entry.parameters, positional, named)?;
+            arguments.required()?;
+            (entry.holds)(&value, &arguments)
         };
         environment.add_test(entry.name, call);
         environment.add_test(format!("ansible.builtin.{}", entry.name), call);
     }
+    engine::register(environment);
     environment.set_unknown_method_callback(|_, value, name, arguments| {
         methods::call(value, name, arguments)
     });
@@ -195,15 +215,19 @@ impl Arguments {
         if !variadic && positional.len() > parameters.len() {
             return Err(Error::from(ErrorKind::TooManyArguments));
         }
-        positional.iter().try_for_each(required)?;
         for name in named.args() {
             if !parameters.contains(&name) {
                 let message = format!("there is no argument `{name}` here");
                 return Err(Error::new(ErrorKind::TooManyArguments, message));
             }
-            required(&named.get::<Value>(name)?)?;
         }
         Ok(Self { parameters, positional: positional.0, named })
+    }
+
+    /// Refuses arguments that are undefined.
+    fn required(&self) -> Result<(), Error> {
+        self.positional.iter().try_for_each(required)?;
+        self.named.args().try_for_each(|name| required(&self.named.get::<Value>(name)?))
     }
 
     /// All that were given by position.

@@ -39,7 +39,7 @@ impl Lenient {
         let mut lenient = Self { text, pieces: Vec::new(), backslashes };
         let mut copied = 0;
         for chain in chains {
-            lenient.copy(original, copied..chain.root.start);
+            lenient.copy(original, copied..chain.start);
             lenient.text.push_str(&"(".repeat(chain.accessors.len()));
             lenient.copy(original, chain.root.clone());
             copied = chain.root.end;
@@ -48,6 +48,7 @@ impl Lenient {
                 copied = accessor.end;
                 lenient.copy(original, accessor);
             }
+            copied = copied.max(chain.end);
         }
         lenient.copy(original, copied..original.len());
         lenient
@@ -106,10 +107,12 @@ pub(super) fn expression_end(text: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// A chain of accesses that may be missing anywhere.
+/// A chain of accesses that may be missing anywhere: `a.b`, `(a.b)`, `(a.b).c`.
 struct Chain {
+    start: usize,
     root: Range<usize>,
     accessors: Vec<Range<usize>>,
+    end: usize,
 }
 
 /// The chains of a text, and the insides of its `{{ … }}`.
@@ -180,12 +183,18 @@ fn inside(bytes: &[u8], from: usize, closing: u8, found: &mut Vec<Chain>) -> usi
         match byte {
             b'\'' | b'"' => at = string_end(bytes, at),
             _ if is_word(byte) => {
-                let (root, accessors, end) = chain(bytes, at);
-                at = end;
+                let chain = chain(bytes, at);
+                at = chain.end;
                 let starts = !matches!(before, b'.' | b'|') && !byte.is_ascii_digit();
-                if starts && !accessors.is_empty() && is_lenient(bytes, end) {
-                    found.push(Chain { root, accessors });
+                if starts && !chain.accessors.is_empty() && is_lenient(bytes, chain.end) {
+                    found.push(chain);
                 }
+            }
+            b'(' if !is_called(bytes, from, at)
+                && let Some(chain) = lenient_inside(bytes, at) =>
+            {
+                at = chain.end;
+                found.push(chain);
             }
             b'(' | b'[' | b'{' => {
                 depth += 1;
@@ -230,11 +239,45 @@ fn string_end(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
-/// A name and the plain accesses after it: `.name`, `['text']`, `[1]`, `[name]`.
-fn chain(bytes: &[u8], from: usize) -> (Range<usize>, Vec<Range<usize>>, usize) {
+/// A name and the plain accesses after it.
+fn chain(bytes: &[u8], from: usize) -> Chain {
     let root = from..word_end(bytes, from);
+    let (accessors, end) = accessors(bytes, root.end);
+    Chain { start: from, root, accessors, end }
+}
+
+/// Whether a parenthesis begins the arguments of a call, or follows a word that may be a function's.
+fn is_called(bytes: &[u8], from: usize, open: usize) -> bool {
+    const OPERATORS: [&[u8]; 7] = [b"not", b"and", b"or", b"in", b"if", b"elif", b"else"];
+    let before = bytes[from..open].trim_ascii_end();
+    let word = before.iter().rev().take_while(|byte| is_word(**byte)).count();
+    match before.last() {
+        Some(b')' | b']') => true,
+        _ => word > 0 && !OPERATORS.contains(&&before[before.len() - word..]),
+    }
+}
+
+/// The chain that is all of a parenthesis, with the accesses after it, if it may be missing.
+fn lenient_inside(bytes: &[u8], open: usize) -> Option<Chain> {
+    let from = blank_end(bytes, open + 1);
+    let inner = match bytes.get(from) {
+        Some(byte) if is_word(*byte) && !byte.is_ascii_digit() => chain(bytes, from),
+        _ => return None,
+    };
+    let close = blank_end(bytes, inner.end);
+    if bytes.get(close) != Some(&b')') {
+        return None;
+    }
+    let (outer, end) = accessors(bytes, close + 1);
+    let accessors = [inner.accessors, outer].concat();
+    let found = Chain { start: open, root: inner.root, accessors, end };
+    (!found.accessors.is_empty() && is_lenient(bytes, end)).then_some(found)
+}
+
+/// Plain accesses, and where they end: `.name`, `['text']`, `[1]`, `[name]`.
+fn accessors(bytes: &[u8], from: usize) -> (Vec<Range<usize>>, usize) {
     let mut accessors = Vec::new();
-    let mut at = root.end;
+    let mut at = from;
     loop {
         let end = match bytes.get(at) {
             Some(b'.') if bytes.get(at + 1).is_some_and(|byte| is_word(*byte)) => {
@@ -256,7 +299,7 @@ fn chain(bytes: &[u8], from: usize) -> (Range<usize>, Vec<Range<usize>>, usize) 
         accessors.push(at..end);
         at = end;
     }
-    (root, accessors, at)
+    (accessors, at)
 }
 
 /// Whether what follows a chain asks for it to be lenient.
@@ -294,6 +337,13 @@ mod tests {
             ("{{ a | default(b.c | d) }}", "{{ a | default((b|default({})).c | d) }}"),
             ("{{ f(x).a.b | default }}", "{{ f(x).a.b | default }}"),
             ("{{ a.get('b') | default }}", "{{ a.get('b') | default }}"),
+            ("{{ (a.b) | d }}", "{{ (a|default({})).b | d }}"),
+            (
+                "{{ not ( a.b ).c is defined }}",
+                "{{ not ((a|default({})).b|default({})).c is defined }}",
+            ),
+            ("{{ f(a.b) | d }}", "{{ f(a.b) | d }}"),
+            ("{{ (a.b ~ c) | d }}", "{{ (a.b ~ c) | d }}"),
             ("{% raw %}{{ a.b | d }}{% endraw %}", "{% raw %}{{ a.b | d }}{% endraw %}"),
         ];
         for (original, expected) in cases {

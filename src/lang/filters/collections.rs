@@ -2,7 +2,7 @@ use indexmap::{IndexMap, IndexSet};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::{Arguments, Filter, entries, filter, list, wrong};
+use super::{Arguments, Filter, Undefined, entries, filter, list, wrong};
 
 /// Filters of lists and mappings.
 pub(super) const FILTERS: &[Filter] = &[
@@ -38,7 +38,10 @@ pub(super) const FILTERS: &[Filter] = &[
             _ if value.is_true() => arguments.needed("true_val"),
             _ => arguments.needed("false_val"),
         }
-    }),
+    })
+    .taking_undefined(Undefined::InArguments),
+    filter("default", DEFAULT, default).taking_undefined(Undefined::Everywhere),
+    filter("d", DEFAULT, default).taking_undefined(Undefined::Everywhere),
     filter("mandatory", &["msg"], |value, arguments| {
         if !value.is_undefined() {
             return Ok(value.clone());
@@ -47,8 +50,19 @@ pub(super) const FILTERS: &[Filter] = &[
             Some(message) => Err(wrong(message.to_string())),
             None => super::required(value).map(|()| value.clone()),
         }
-    }),
+    })
+    .taking_undefined(Undefined::Everywhere),
 ];
+
+const DEFAULT: &[&str] = &["default_value", "boolean"];
+
+fn default(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    if value.is_undefined() || (arguments.flag("boolean", false) && !value.is_true()) {
+        Ok(arguments.get("default_value").unwrap_or_else(|| Value::from("")))
+    } else {
+        Ok(value.clone())
+    }
+}
 
 fn set(what: &str, value: &Value) -> Result<IndexSet<Value>, Error> {
     Ok(list(what, value)?.into_iter().collect())
@@ -241,11 +255,11 @@ fn extract(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         Some(more) => keys.push(more),
     }
     for key in keys {
-        let inner = found.get_item(&key)?;
-        if inner.is_undefined() {
-            return Err(wrong(format!("`extract` found no `{key}`")));
+        // `default` works on what is not there; anything else refuses it.
+        found = found.get_item(&key)?;
+        if found.is_undefined() {
+            break;
         }
-        found = inner;
     }
     Ok(found)
 }

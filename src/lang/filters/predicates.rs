@@ -39,6 +39,7 @@ pub(super) const TESTS: &[Test] = &[
     }),
     test("any", &[], |value, _| Ok(list("any", value)?.iter().any(Value::is_true))),
     test("all", &[], |value, _| Ok(list("all", value)?.iter().all(Value::is_true))),
+    test("none", &[], |value, _| Ok(value.is_none())),
     test("abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
 ];
 

@@ -27,6 +27,15 @@ pub(super) const FILTERS: &[Filter] = &[
         let (stem, extension) = splitext(&text);
         Ok([stem, extension].into_iter().collect())
     }),
+    filter("replace", &["old", "new", "count"], |value, arguments| {
+        let (old, new) = (arguments.needed("old")?, arguments.needed("new")?);
+        let (text, old, new) = (value.to_string(), old.to_string(), new.to_string());
+        Ok(Value::from(match arguments.integer("count")?.map(usize::try_from) {
+            Some(Ok(count)) => text.replacen(&old, &new, count),
+            _ => text.replace(&old, &new),
+        }))
+    }),
+    filter("indent", &["width", "first", "blank"], indent),
     filter("path_join", &["*"], path_join),
     filter("comment", COMMENT, comment),
     filter("center", &["width"], |value, arguments| {
@@ -168,6 +177,33 @@ fn quote(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\"'\"'"))
+}
+
+/// As Jinja's `indent`: a line end at the end stays.
+fn indent(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    const WIDTH_LIMIT: i64 = 1000;
+    let indentation = match arguments.get("width") {
+        Some(text) if text.as_str().is_some() => text.to_string(),
+        _ => {
+            let width = arguments.integer("width")?.unwrap_or(4).clamp(0, WIDTH_LIMIT);
+            " ".repeat(usize::try_from(width).unwrap_or(0))
+        }
+    };
+    let text = value.to_string().replace("\r\n", "\n");
+    let blank = arguments.flag("blank", false);
+    let mut indented = String::new();
+    for (index, line) in text.split('\n').enumerate() {
+        if index > 0 {
+            indented.push('\n');
+        }
+        let wanted =
+            if index == 0 { arguments.flag("first", false) } else { blank || !line.is_empty() };
+        if wanted {
+            indented.push_str(&indentation);
+        }
+        indented.push_str(line);
+    }
+    Ok(Value::from(indented))
 }
 
 /// As Python's `os.path.dirname`.
