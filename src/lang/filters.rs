@@ -8,6 +8,7 @@ mod engine;
 mod formats;
 mod methods;
 mod numbers;
+mod patterns;
 mod predicates;
 mod text;
 
@@ -63,8 +64,8 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 4] =
-    [collections::FILTERS, text::FILTERS, formats::FILTERS, numbers::FILTERS];
+const TABLES: [&[Filter]; 5] =
+    [collections::FILTERS, text::FILTERS, patterns::FILTERS, formats::FILTERS, numbers::FILTERS];
 
 /// What the template engine has of its own, for suggestions.
 const BUILT_IN_FILTERS: &[&str] = &[

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use minijinja::{Error, Value};
 
-use super::text::pattern;
+use super::patterns::Pattern;
 use super::{Arguments, Test, list, test, wrong};
 
 /// Ansible's tests.
@@ -63,7 +63,7 @@ fn matches(value: &Value, arguments: &Arguments, place: Place) -> Result<bool, E
     };
     let ignore_case = arguments.flag("ignorecase", false);
     let multi_line = arguments.flag("multiline", false);
-    Ok(pattern(&text, ignore_case, multi_line)?.is_match(&value.to_string()))
+    Pattern::new(&text, ignore_case, multi_line)?.is_match(&value.to_string())
 }
 
 fn holds_all(whole: &Value, part: &Value) -> Result<bool, Error> {
