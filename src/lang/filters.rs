@@ -8,9 +8,12 @@ mod engine;
 mod formats;
 mod methods;
 mod numbers;
+mod paths;
 mod patterns;
 mod predicates;
+mod prose;
 mod text;
+mod urls;
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -64,14 +67,20 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 5] =
-    [collections::FILTERS, text::FILTERS, patterns::FILTERS, formats::FILTERS, numbers::FILTERS];
+const TABLES: [&[Filter]; 8] = [
+    collections::FILTERS,
+    text::FILTERS,
+    prose::FILTERS,
+    patterns::FILTERS,
+    paths::FILTERS,
+    urls::FILTERS,
+    formats::FILTERS,
+    numbers::FILTERS,
+];
 
 /// What the template engine has of its own, for suggestions.
 const BUILT_IN_FILTERS: &[&str] = &[
     "safe",
-    "escape",
-    "e",
     "lower",
     "upper",
     "title",

@@ -6,7 +6,10 @@ use super::{Arguments, Filter, filter, list, wrong};
 
 /// Filters of text and paths.
 pub(super) const FILTERS: &[Filter] = &[
-    filter("quote", &[], |value, _| Ok(Value::from(quote(&value.to_string())))),
+    filter("quote", &[], |value, _| {
+        let text = if value.is_none() { String::new() } else { value.to_string() };
+        Ok(Value::from(quote(&text)))
+    }),
     filter("basename", &[], |value, _| {
         Ok(Value::from(value.to_string().rsplit('/').next().unwrap_or_default()))
     }),
@@ -30,9 +33,6 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("center", &["width"], |value, arguments| {
         let width = arguments.integer("width")?.unwrap_or(80);
         Ok(Value::from(super::methods::padded(&value.to_string(), width, ' ', 0.5)))
-    }),
-    filter("wordcount", &[], |value, _| {
-        Ok(Value::from(value.to_string().split_whitespace().count()))
     }),
     filter("type_debug", &[], |value, _| Ok(Value::from(type_name(value)))),
 ];
