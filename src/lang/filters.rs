@@ -205,7 +205,7 @@ pub fn test_names() -> Vec<&'static str> {
 
 /// Names of all functions.
 pub(super) fn function_names() -> Vec<&'static str> {
-    vec!["lookup", "range", "dict", "namespace"]
+    vec!["lookup", "query", "q", "range", "dict", "namespace"]
 }
 
 /// What a call gave beside the value itself.

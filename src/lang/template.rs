@@ -9,7 +9,7 @@ use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::lenient::{Backslashes, Lenient, expression_end};
-use super::lookup::Lookup;
+use super::lookup::{Lookup, Query};
 use super::scope::OMIT;
 use super::{filters, value};
 use crate::diagnostic::{SourceId, Sources};
@@ -158,8 +158,9 @@ impl Templates {
                 value::json_of(one)?;
             }
             let text = one.to_string();
-            // A text that is nothing else is looked at when it is complete.
-            let whole = text == OMIT && matches!(Form::of(state.name()), Some((Form::Text, _)));
+            // Statements may have left nothing around it, which is known when the text is complete.
+            let whole = text == OMIT
+                && matches!(Form::of(state.name()), Some((Form::Text, all)) if all.contains("{%"));
             if text.contains(OMIT) && !whole {
                 return Err(omit_in_text());
             }
@@ -179,8 +180,11 @@ impl Templates {
             })
         });
         filters::register(&mut environment);
-        let lookup = Value::from_object(Lookup::new(lookup, untrusted));
-        environment.add_global("lookup", lookup);
+        let lookup = Arc::new(Lookup::new(lookup, untrusted));
+        let query = Value::from_object(Query(lookup.clone()));
+        environment.add_global("lookup", Value::from_dyn_object(lookup));
+        environment.add_global("query", query.clone());
+        environment.add_global("q", query);
         environment.add_global("omit", OMIT);
         environment.remove_global("debug");
         Self { environment, sources, project, files }
