@@ -4,13 +4,34 @@
 //! A case is a folder of `tests/inventory`: `arguments` has an `-i` a line, `list.json` and
 //! `graph.txt` the answers to `--list` and `--graph`, printed in that folder. Variables beside the
 //! state file are in `play`, which Ansible was told of with `--playbook-dir`; without it, Ansible
-//! takes the working directory.
+//! takes the working directory. What Ansible does not read has `refused` instead.
+//! `tests/inventory/expected.py` asks Ansible again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use converge::diagnostic::{Diagnostics, Severity, Sources};
 use converge::inventory::{Given, Inventory, Pattern, Spec, Trust};
+
+/// Inventories that are not read as Ansible reads them.
+const DIFFERENT: &[&str] = &[
+    // Ranges in lists of hosts.
+    "advanced-host-list",
+    "host-list",
+    // Values: `1+2j`, `!!float 1`.
+    "ini-literals",
+    "yaml-documents-and-tags",
+    // Mistakes that Ansible passes over are errors here.
+    "lenient-ini-range",
+    "lenient-yaml-duplicate",
+    "lenient-yaml-group-text",
+    "lenient-yaml-unknown-key",
+    // An empty file is an inventory without hosts here.
+    "refused-yaml-empty",
+    // Listed with `--limit`.
+    "limited",
+    "limited-file",
+];
 
 fn load(folder: &Path, arguments: &[&str]) -> (Inventory, Sources, Diagnostics) {
     let given = arguments.iter().map(|argument| {
@@ -45,29 +66,45 @@ fn said(diagnostics: &Diagnostics, sources: &Sources) -> Vec<String> {
 #[test]
 fn inventories_are_listed_as_ansible_lists_them() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventory");
-    let mut folders: Vec<PathBuf> =
-        fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> = fs::read_dir(cases)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("arguments").is_file())
+        .collect();
     folders.sort();
-    assert!(folders.len() >= 20);
-    let mut different = Vec::new();
+    assert!(folders.len() >= 90);
+    let mut wrong = Vec::new();
     for folder in folders {
-        let arguments = fs::read_to_string(folder.join("arguments")).unwrap();
-        let arguments: Vec<&str> = arguments.lines().collect();
-        let (inventory, sources, diagnostics) = load(&folder, &arguments);
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        if diagnostics.has_errors() {
-            different.push(format!("{name}: {:#?}", said(&diagnostics, &sources)));
-        }
-        let answers =
-            [("list.json", inventory.list()), ("graph.txt", inventory.graph("all").unwrap())];
-        for (file, found) in answers {
-            let expected = fs::read_to_string(folder.join(file)).unwrap();
-            if found != expected {
-                different.push(format!("{name}/{file}: expected\n{expected}\nfound\n{found}"));
-            }
+        let different = differences(&folder);
+        if !DIFFERENT.contains(&name.as_str()) {
+            wrong.extend(different);
+        } else if different.is_empty() {
+            wrong.push(format!("{name} is listed as different, and is not"));
         }
     }
-    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where a case's answers are not the expected ones.
+fn differences(folder: &Path) -> Vec<String> {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let arguments = fs::read_to_string(folder.join("arguments")).unwrap();
+    let arguments: Vec<&str> = arguments.lines().collect();
+    let (inventory, sources, diagnostics) = load(folder, &arguments);
+    let refused = folder.join("refused").is_file();
+    if diagnostics.has_errors() != refused {
+        return vec![format!("{name}: {:#?}", said(&diagnostics, &sources))];
+    }
+    let answers = [("list.json", inventory.list()), ("graph.txt", inventory.graph("all").unwrap())];
+    let mut different = Vec::new();
+    for (file, found) in answers.iter().filter(|_| !refused) {
+        let expected = fs::read_to_string(folder.join(file)).unwrap();
+        if *found != expected {
+            different.push(format!("{name}/{file}: expected\n{expected}\nfound\n{found}"));
+        }
+    }
+    different
 }
 
 #[test]

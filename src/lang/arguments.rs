@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::scope::{Evaluated, OMIT, Scope};
-use super::template;
+use super::template::{self, Form};
 use super::yaml::{Kind, Node, Resolved, Scalar};
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, nearest};
 use crate::kind::Shape;
@@ -99,6 +99,10 @@ impl Reading<'_> {
         }
         match self.scope.evaluate(node) {
             Ok(Evaluated::Known(Value::String(text))) if text == OMIT => Taken::Omitted,
+            // `options: "{% if verbose %}-v{% endif %}"`: a text that came out empty.
+            Ok(Evaluated::Known(Value::Null)) if makes_text(node) => {
+                Taken::Known(Value::String(String::new()))
+            }
             Ok(Evaluated::Known(value)) => Taken::Known(value),
             Ok(Evaluated::Unknown) => Taken::Unknown,
             Err(diagnostic) => {
@@ -251,6 +255,12 @@ impl Reading<'_> {
             _ => None,
         }
     }
+}
+
+/// Whether a scalar makes text: it is not one expression alone.
+fn makes_text(node: &Node) -> bool {
+    node.as_text()
+        .is_some_and(|text| template::is_template(text) && Form::of_scalar(text) == Form::Text)
 }
 
 /// Whether a scalar has to go through the variables: template syntax, or a tag that is not YAML's.

@@ -6,7 +6,6 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::lenient::Lenient;
 use super::template::{Form, Templates};
 use super::yaml::{Kind, Node, Style};
 use super::{filters, value};
@@ -88,7 +87,7 @@ impl Fault<'_> {
         };
         let original = original.unwrap_or_default();
         let (wrapped, offset) = form.wrapped(&original);
-        let lenient = Lenient::new(&wrapped);
+        let lenient = form.compiled(&wrapped);
         let range = error.range().map(|range| {
             let place = |at| lenient.original(at).saturating_sub(offset).min(original.len());
             let start = place(range.start);

@@ -4,11 +4,16 @@
 //! (`map`, `selectattr`, `default`, …) comes with the template engine.
 
 mod collections;
+mod engine;
 mod formats;
 mod methods;
 mod numbers;
+mod paths;
+mod patterns;
 mod predicates;
+mod prose;
 mod text;
+mod urls;
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -19,7 +24,17 @@ struct Filter {
     /// Names of its parameters in their order; `*` first: any number by position, the others by
     /// name only.
     parameters: &'static [&'static str],
+    undefined: Undefined,
     apply: fn(&Value, &Arguments) -> Result<Value, Error>,
+}
+
+/// Where a filter takes something undefined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undefined {
+    Nowhere,
+    /// As an argument, which it may leave unused.
+    InArguments,
+    Everywhere,
 }
 
 /// A test.
@@ -34,7 +49,14 @@ const fn filter(
     parameters: &'static [&'static str],
     apply: fn(&Value, &Arguments) -> Result<Value, Error>,
 ) -> Filter {
-    Filter { name, parameters, apply }
+    Filter { name, parameters, undefined: Undefined::Nowhere, apply }
+}
+
+impl Filter {
+    const fn taking_undefined(mut self, undefined: Undefined) -> Self {
+        self.undefined = undefined;
+        self
+    }
 }
 
 const fn test(
@@ -45,19 +67,24 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 4] =
-    [collections::FILTERS, text::FILTERS, formats::FILTERS, numbers::FILTERS];
+const TABLES: [&[Filter]; 8] = [
+    collections::FILTERS,
+    text::FILTERS,
+    prose::FILTERS,
+    patterns::FILTERS,
+    paths::FILTERS,
+    urls::FILTERS,
+    formats::FILTERS,
+    numbers::FILTERS,
+];
 
 /// What the template engine has of its own, for suggestions.
 const BUILT_IN_FILTERS: &[&str] = &[
     "safe",
-    "escape",
-    "e",
     "lower",
     "upper",
     "title",
     "capitalize",
-    "replace",
     "length",
     "count",
     "dictsort",
@@ -67,8 +94,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "join",
     "split",
     "lines",
-    "default",
-    "d",
     "round",
     "abs",
     "attr",
@@ -82,7 +107,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "batch",
     "slice",
     "sum",
-    "indent",
     "select",
     "reject",
     "selectattr",
@@ -100,7 +124,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
 const BUILT_IN_TESTS: &[&str] = &[
     "undefined",
     "defined",
-    "none",
     "safe",
     "escaped",
     "boolean",
@@ -140,10 +163,14 @@ const BUILT_IN_TESTS: &[&str] = &[
 pub(super) fn register(environment: &mut Environment<'static>) {
     for entry in TABLES.into_iter().flatten() {
         let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
-            if entry.name != "mandatory" {
+            if entry.undefined != Undefined::Everywhere {
                 required(&value)?;
             }
-            (entry.apply)(&value, &Arguments::new(entry.parameters, positional, named)?)
+            let arguments = Arguments::new(entry.parameters, positional, named)?;
+            if entry.undefined == Undefined::Nowhere {
+                arguments.required()?;
+            }
+            (entry.apply)(&value, &arguments)
         };
         environment.add_filter(entry.name, call);
         environment.add_filter(format!("ansible.builtin.{}", entry.name), call);
@@ -151,11 +178,14 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     for entry in predicates::TESTS {
         let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
             required(&value)?;
-            (entry.holds)(&value, &Arguments::new(entry.parameters, positional, named)?)
+            let arguments = Arguments::new(entry.parameters, positional, named)?;
+            arguments.required()?;
+            (entry.holds)(&value, &arguments)
         };
         environment.add_test(entry.name, call);
         environment.add_test(format!("ansible.builtin.{}", entry.name), call);
     }
+    engine::register(environment);
     environment.set_unknown_method_callback(|_, value, name, arguments| {
         methods::call(value, name, arguments)
     });
@@ -175,7 +205,7 @@ pub fn test_names() -> Vec<&'static str> {
 
 /// Names of all functions.
 pub(super) fn function_names() -> Vec<&'static str> {
-    vec!["lookup", "range", "dict", "namespace"]
+    vec!["lookup", "query", "q", "range", "dict", "namespace"]
 }
 
 /// What a call gave beside the value itself.
@@ -195,15 +225,19 @@ impl Arguments {
         if !variadic && positional.len() > parameters.len() {
             return Err(Error::from(ErrorKind::TooManyArguments));
         }
-        positional.iter().try_for_each(required)?;
         for name in named.args() {
             if !parameters.contains(&name) {
                 let message = format!("there is no argument `{name}` here");
                 return Err(Error::new(ErrorKind::TooManyArguments, message));
             }
-            required(&named.get::<Value>(name)?)?;
         }
         Ok(Self { parameters, positional: positional.0, named })
+    }
+
+    /// Refuses arguments that are undefined.
+    fn required(&self) -> Result<(), Error> {
+        self.positional.iter().try_for_each(required)?;
+        self.named.args().try_for_each(|name| required(&self.named.get::<Value>(name)?))
     }
 
     /// All that were given by position.

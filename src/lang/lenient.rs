@@ -1,6 +1,11 @@
+//! What Ansible has otherwise than Jinja, written out before a template is compiled.
+//!
 //! `a.b.c | default(x)` and `a.b.c is defined` hold in Ansible whichever part is missing, while
 //! everywhere else a missing part is an error. Jinja knows only one rule for both, so such chains
-//! are written as `((a|default({})).b|default({})).c` before they are compiled.
+//! become `((a|default({})).b|default({})).c`.
+//!
+//! In the expressions of YAML's values a backslash is itself (`regex_replace('(a)', '\1')`), so it is
+//! doubled there.
 
 use std::ops::Range;
 
@@ -10,14 +15,31 @@ pub(super) struct Lenient {
     pub text: String,
     /// Start in `text`, start in the original, length; in order.
     pieces: Vec<(usize, usize, usize)>,
+    /// Backslashes to add: before which byte of the original, and how many; in order.
+    backslashes: Vec<(usize, usize)>,
+}
+
+/// What a backslash means in the strings of `{{ … }}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backslashes {
+    /// The start of an escape, as in Jinja.
+    Escape,
+    /// Itself; only a quote after it does not end the string.
+    Literal,
 }
 
 impl Lenient {
-    pub(super) fn new(original: &str) -> Self {
-        let mut lenient = Self { text: String::with_capacity(original.len()), pieces: Vec::new() };
+    pub(super) fn new(original: &str, backslashes: Backslashes) -> Self {
+        let (chains, expressions) = scan(original);
+        let backslashes = match backslashes {
+            Backslashes::Escape => Vec::new(),
+            Backslashes::Literal => literal_backslashes(original.as_bytes(), &expressions),
+        };
+        let text = String::with_capacity(original.len());
+        let mut lenient = Self { text, pieces: Vec::new(), backslashes };
         let mut copied = 0;
-        for chain in chains(original) {
-            lenient.copy(original, copied..chain.root.start);
+        for chain in chains {
+            lenient.copy(original, copied..chain.start);
             lenient.text.push_str(&"(".repeat(chain.accessors.len()));
             lenient.copy(original, chain.root.clone());
             copied = chain.root.end;
@@ -26,12 +48,28 @@ impl Lenient {
                 copied = accessor.end;
                 lenient.copy(original, accessor);
             }
+            copied = copied.max(chain.end);
         }
         lenient.copy(original, copied..original.len());
         lenient
     }
 
     fn copy(&mut self, original: &str, range: Range<usize>) {
+        let first = self.backslashes.partition_point(|(at, _)| *at <= range.start);
+        let mut start = range.start;
+        for index in first..self.backslashes.len() {
+            let (at, count) = self.backslashes[index];
+            if at > range.end {
+                break;
+            }
+            self.copy_as_it_is(original, start..at);
+            self.text.push_str(&"\\".repeat(count));
+            start = at;
+        }
+        self.copy_as_it_is(original, start..range.end);
+    }
+
+    fn copy_as_it_is(&mut self, original: &str, range: Range<usize>) {
         self.pieces.push((self.text.len(), range.start, range.len()));
         self.text.push_str(&original[range]);
     }
@@ -69,19 +107,27 @@ pub(super) fn expression_end(text: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// A chain of accesses that may be missing anywhere.
+/// A chain of accesses that may be missing anywhere: `a.b`, `(a.b)`, `(a.b).c`.
 struct Chain {
+    start: usize,
     root: Range<usize>,
     accessors: Vec<Range<usize>>,
+    end: usize,
 }
 
-fn chains(text: &str) -> Vec<Chain> {
+/// The chains of a text, and the insides of its `{{ … }}`.
+fn scan(text: &str) -> (Vec<Chain>, Vec<Range<usize>>) {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
+    let mut expressions = Vec::new();
     let mut at = 0;
     while let Some(open) = text[at..].find('{').map(|offset| at + offset) {
         at = match bytes.get(open + 1) {
-            Some(b'{') => inside(bytes, open + 2, b'}', &mut found),
+            Some(b'{') => {
+                let end = inside(bytes, open + 2, b'}', &mut found);
+                expressions.push(open + 2..end);
+                end
+            }
             Some(b'%') if is_raw(text, open) => {
                 text[open..].find("endraw").map_or(text.len(), |end| open + end)
             }
@@ -90,7 +136,29 @@ fn chains(text: &str) -> Vec<Chain> {
             _ => open + 1,
         };
     }
-    found
+    (found, expressions)
+}
+
+/// What has to be added so that each backslash in these expressions is itself. They stand in strings
+/// only: anywhere else they are an error of syntax.
+fn literal_backslashes(bytes: &[u8], expressions: &[Range<usize>]) -> Vec<(usize, usize)> {
+    let mut added = Vec::new();
+    for expression in expressions {
+        let mut at = expression.start;
+        while at < expression.end {
+            if bytes[at] != b'\\' {
+                at += 1;
+                continue;
+            }
+            match bytes.get(at + 1) {
+                Some(b'\'' | b'"') => added.push((at + 1, 2)),
+                Some(b'\\') => added.extend([(at + 1, 1), (at + 2, 1)]),
+                _ => added.push((at + 1, 1)),
+            }
+            at += 2;
+        }
+    }
+    added
 }
 
 fn is_raw(text: &str, open: usize) -> bool {
@@ -115,12 +183,18 @@ fn inside(bytes: &[u8], from: usize, closing: u8, found: &mut Vec<Chain>) -> usi
         match byte {
             b'\'' | b'"' => at = string_end(bytes, at),
             _ if is_word(byte) => {
-                let (root, accessors, end) = chain(bytes, at);
-                at = end;
+                let chain = chain(bytes, at);
+                at = chain.end;
                 let starts = !matches!(before, b'.' | b'|') && !byte.is_ascii_digit();
-                if starts && !accessors.is_empty() && is_lenient(bytes, end) {
-                    found.push(Chain { root, accessors });
+                if starts && !chain.accessors.is_empty() && is_lenient(bytes, chain.end) {
+                    found.push(chain);
                 }
+            }
+            b'(' if !is_called(bytes, from, at)
+                && let Some(chain) = lenient_inside(bytes, at) =>
+            {
+                at = chain.end;
+                found.push(chain);
             }
             b'(' | b'[' | b'{' => {
                 depth += 1;
@@ -165,11 +239,45 @@ fn string_end(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
-/// A name and the plain accesses after it: `.name`, `['text']`, `[1]`, `[name]`.
-fn chain(bytes: &[u8], from: usize) -> (Range<usize>, Vec<Range<usize>>, usize) {
+/// A name and the plain accesses after it.
+fn chain(bytes: &[u8], from: usize) -> Chain {
     let root = from..word_end(bytes, from);
+    let (accessors, end) = accessors(bytes, root.end);
+    Chain { start: from, root, accessors, end }
+}
+
+/// Whether a parenthesis begins the arguments of a call, or follows a word that may be a function's.
+fn is_called(bytes: &[u8], from: usize, open: usize) -> bool {
+    const OPERATORS: [&[u8]; 7] = [b"not", b"and", b"or", b"in", b"if", b"elif", b"else"];
+    let before = bytes[from..open].trim_ascii_end();
+    let word = before.iter().rev().take_while(|byte| is_word(**byte)).count();
+    match before.last() {
+        Some(b')' | b']') => true,
+        _ => word > 0 && !OPERATORS.contains(&&before[before.len() - word..]),
+    }
+}
+
+/// The chain that is all of a parenthesis, with the accesses after it, if it may be missing.
+fn lenient_inside(bytes: &[u8], open: usize) -> Option<Chain> {
+    let from = blank_end(bytes, open + 1);
+    let inner = match bytes.get(from) {
+        Some(byte) if is_word(*byte) && !byte.is_ascii_digit() => chain(bytes, from),
+        _ => return None,
+    };
+    let close = blank_end(bytes, inner.end);
+    if bytes.get(close) != Some(&b')') {
+        return None;
+    }
+    let (outer, end) = accessors(bytes, close + 1);
+    let accessors = [inner.accessors, outer].concat();
+    let found = Chain { start: open, root: inner.root, accessors, end };
+    (!found.accessors.is_empty() && is_lenient(bytes, end)).then_some(found)
+}
+
+/// Plain accesses, and where they end: `.name`, `['text']`, `[1]`, `[name]`.
+fn accessors(bytes: &[u8], from: usize) -> (Vec<Range<usize>>, usize) {
     let mut accessors = Vec::new();
-    let mut at = root.end;
+    let mut at = from;
     loop {
         let end = match bytes.get(at) {
             Some(b'.') if bytes.get(at + 1).is_some_and(|byte| is_word(*byte)) => {
@@ -191,7 +299,7 @@ fn chain(bytes: &[u8], from: usize) -> (Range<usize>, Vec<Range<usize>>, usize) 
         accessors.push(at..end);
         at = end;
     }
-    (root, accessors, at)
+    (accessors, at)
 }
 
 /// Whether what follows a chain asks for it to be lenient.
@@ -229,17 +337,41 @@ mod tests {
             ("{{ a | default(b.c | d) }}", "{{ a | default((b|default({})).c | d) }}"),
             ("{{ f(x).a.b | default }}", "{{ f(x).a.b | default }}"),
             ("{{ a.get('b') | default }}", "{{ a.get('b') | default }}"),
+            ("{{ (a.b) | d }}", "{{ (a|default({})).b | d }}"),
+            (
+                "{{ not ( a.b ).c is defined }}",
+                "{{ not ((a|default({})).b|default({})).c is defined }}",
+            ),
+            ("{{ f(a.b) | d }}", "{{ f(a.b) | d }}"),
+            ("{{ (a.b ~ c) | d }}", "{{ (a.b ~ c) | d }}"),
             ("{% raw %}{{ a.b | d }}{% endraw %}", "{% raw %}{{ a.b | d }}{% endraw %}"),
         ];
         for (original, expected) in cases {
-            assert_eq!(Lenient::new(original).text, expected);
+            assert_eq!(Lenient::new(original, Backslashes::Escape).text, expected);
         }
+    }
+
+    #[test]
+    fn backslashes_of_expressions_are_doubled_and_others_are_not() {
+        let cases = [
+            (r"{{ a('\1') }} \1 {% if '\1' %}", r"{{ a('\\1') }} \1 {% if '\1' %}"),
+            (r"{{ 'it\'s' }}", r"{{ 'it\\\'s' }}"),
+            (r"{{ 'a\\' ~ b }}", r"{{ 'a\\\\' ~ b }}"),
+            (r"{{ a.b['\d'] | d }}", r"{{ ((a|default({})).b|default({}))['\\d'] | d }}"),
+        ];
+        for (original, expected) in cases {
+            assert_eq!(Lenient::new(original, Backslashes::Literal).text, expected);
+        }
+        let original = r"{{ '\1' ~ nope }}";
+        let lenient = Lenient::new(original, Backslashes::Literal);
+        let at = lenient.text.find("nope").unwrap();
+        assert_eq!(lenient.original(at), original.find("nope").unwrap());
     }
 
     #[test]
     fn places_are_found_back() {
         let original = "{{ a.b | default(nope) }}";
-        let lenient = Lenient::new(original);
+        let lenient = Lenient::new(original, Backslashes::Escape);
         let at = lenient.text.find("nope").unwrap();
         assert_eq!(lenient.original(at), original.find("nope").unwrap());
         let at = lenient.text.find('a').unwrap();

@@ -1,4 +1,4 @@
-//! `lookup('env'|'file'|'pipe', …)`: what templates may read of the controller.
+//! `lookup(…)` and `query(…)`: what templates may read of the controller, and lists made of values.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, from_args};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::template::{Form, LookupEnvironment, stays_inside, unreadable};
@@ -32,52 +32,142 @@ impl Lookup {
         Self { environment, untrusted, outputs: Mutex::new(HashMap::new()) }
     }
 
-    /// Answers a call in the template named `caller`. Several terms give a list with
-    /// `wantlist=true`, and otherwise a text joined with commas, as in Ansible.
+    /// Answers a call. Several results give a list if one is `wanted` or if they are no texts, and
+    /// otherwise a text joined with commas, as in Ansible.
     fn answer(
         &self,
-        caller: &str,
+        state: &State<'_, '_>,
         plugin: &str,
         terms: &[Value],
         options: &Kwargs,
+        wanted: bool,
     ) -> Result<Value, Error> {
-        let default: Option<Value> = options.get("default")?;
-        let list = options.get::<Option<bool>>("wantlist")?.unwrap_or(false);
-        let strip = options.get::<Option<bool>>("rstrip")?.unwrap_or(true);
+        let list = options.get::<Option<bool>>("wantlist")?.unwrap_or(wanted);
+        let ignored = match options.get::<Option<&str>>("errors")?.unwrap_or("strict") {
+            "strict" => false,
+            "ignore" => true,
+            other => return Err(refusal(format!("`lookup` knows no `errors='{other}'`"))),
+        };
+        let plugin = plugin.strip_prefix("ansible.builtin.").unwrap_or(plugin);
+        let results = match self.results(state, plugin, terms, options) {
+            Err(_) if ignored => {
+                let none: Vec<Value> = Vec::new();
+                return Ok(if list { Value::from(none) } else { Value::from(()) });
+            }
+            results => results?,
+        };
         options.assert_all_used()?;
-        let mut results = Vec::with_capacity(terms.len());
-        for term in terms {
-            let Some(text) = term.as_str() else {
-                let message = format!("`lookup` takes strings, not {}", value::describe(term));
-                return Err(refusal(message));
-            };
-            results.push(match plugin {
-                "env" => self.variable(text, default.as_ref())?,
-                "file" => Value::from(self.file(caller, text, strip)?),
-                "pipe" => Value::from(self.pipe(text)?),
-                _ => {
-                    let message = format!("there is no lookup `{plugin}`, only env, file and pipe");
-                    return Err(refusal(message));
-                }
-            });
-        }
         Ok(match results.as_slice() {
             _ if list => Value::from(results),
             [one] => one.clone(),
-            several => {
+            several if several.iter().all(|one| one.as_str().is_some()) => {
                 let texts: Vec<String> = several.iter().map(Value::to_string).collect();
                 Value::from(texts.join(","))
             }
+            _ => Value::from(results),
         })
     }
 
-    fn variable(&self, name: &str, default: Option<&Value>) -> Result<Value, Error> {
-        self.trusted("env")?;
-        let found = self.environment.variables.get(name).map(Value::from);
-        Ok(found.or_else(|| default.cloned()).unwrap_or_else(|| Value::from("")))
+    fn results(
+        &self,
+        state: &State<'_, '_>,
+        plugin: &str,
+        terms: &[Value],
+        options: &Kwargs,
+    ) -> Result<Vec<Value>, Error> {
+        let caller = state.name();
+        match plugin {
+            "env" => {
+                let default: Option<Value> = options.get("default")?;
+                texts(terms)?.map(|name| self.variable(name, default.as_ref())).collect()
+            }
+            "file" => {
+                let end = options.get::<Option<bool>>("rstrip")?.unwrap_or(true);
+                let start = options.get::<Option<bool>>("lstrip")?.unwrap_or(false);
+                let file = |name| {
+                    let text = self.file(caller, name, end)?;
+                    Ok(Value::from(if start { text.trim_start() } else { &text }))
+                };
+                texts(terms)?.map(file).collect()
+            }
+            "pipe" => texts(terms)?.map(|command| self.pipe(command).map(Value::from)).collect(),
+            "lines" => {
+                let mut lines = Vec::new();
+                for command in texts(terms)? {
+                    lines.extend(self.pipe(command)?.lines().map(Value::from));
+                }
+                Ok(lines)
+            }
+            "vars" => {
+                let default: Option<Value> = options.get("default")?;
+                let found = |name: &str| {
+                    let value = state.lookup(name).filter(|value| !value.is_undefined());
+                    value.or_else(|| default.clone()).ok_or_else(|| {
+                        refusal(format!("`lookup('vars', …)` found no variable `{name}`"))
+                    })
+                };
+                texts(terms)?.map(found).collect()
+            }
+            "dict" => {
+                let mut pairs = Vec::new();
+                for term in terms {
+                    for key in term.try_iter()?.checked() {
+                        let key = key?;
+                        let entry = term.get_item(&key)?;
+                        pairs.push(Value::from_pairs([("key", key), ("value", entry)]));
+                    }
+                }
+                Ok(pairs)
+            }
+            "list" => Ok(terms.to_vec()),
+            "items" => flattened(terms),
+            "indexed_items" => {
+                let items = flattened(terms)?.into_iter().enumerate();
+                Ok(items.map(|(index, item)| Value::from(vec![Value::from(index), item])).collect())
+            }
+            "first_found" => self.first_found(caller, terms, options),
+            _ => {
+                let known = "env, file, pipe, lines, vars, dict, list, items, indexed_items and first_found";
+                Err(refusal(format!("there is no lookup `{plugin}`, only {known}")))
+            }
+        }
     }
 
-    fn file(&self, caller: &str, name: &str, strip: bool) -> Result<String, Error> {
+    /// The first of some files that is there.
+    fn first_found(
+        &self,
+        caller: &str,
+        terms: &[Value],
+        options: &Kwargs,
+    ) -> Result<Vec<Value>, Error> {
+        let listed = |name| -> Result<Vec<Value>, Error> {
+            let given: Option<Value> = options.get(name)?;
+            given.map_or(Ok(Vec::new()), |given| flattened(&[given]))
+        };
+        let mut names = flattened(terms)?;
+        names.extend(listed("files")?);
+        let folders = listed("paths")?;
+        let skip = options.get::<Option<bool>>("skip")?.unwrap_or(false);
+        for name in texts(&names)? {
+            let mut candidates: Vec<String> =
+                texts(&folders)?.map(|folder| format!("{folder}/{name}")).collect();
+            if candidates.is_empty() {
+                candidates.push(name.to_owned());
+            }
+            for candidate in candidates {
+                self.stays(&candidate)?;
+                if let Some(path) = self.find(caller, &candidate)
+                    && (!self.untrusted || stays_inside(&path, &self.environment.project))
+                {
+                    return Ok(vec![Value::from(path.to_string_lossy())]);
+                }
+            }
+        }
+        if skip { Ok(Vec::new()) } else { Err(refusal(String::from("none of the files is there"))) }
+    }
+
+    /// Refuses a name that data from outside may have led to another folder.
+    fn stays(&self, name: &str) -> Result<(), Error> {
         let leads = Path::new(name).is_absolute()
             || Path::new(name).components().any(|part| part == Component::ParentDir);
         if leads && value::outside_used() {
@@ -87,6 +177,17 @@ impl Lookup {
             );
             return Err(refusal(message));
         }
+        Ok(())
+    }
+
+    fn variable(&self, name: &str, default: Option<&Value>) -> Result<Value, Error> {
+        self.trusted("env")?;
+        let found = self.environment.variables.get(name).map(Value::from);
+        Ok(found.or_else(|| default.cloned()).unwrap_or_else(|| Value::from("")))
+    }
+
+    fn file(&self, caller: &str, name: &str, strip: bool) -> Result<String, Error> {
+        self.stays(name)?;
         let path = self.find(caller, name).ok_or_else(|| {
             unreadable(Path::new(name), "it is neither beside the template nor in the project")
         })?;
@@ -190,8 +291,46 @@ impl Object for Lookup {
 
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let (plugin, terms, options): (String, Rest<Value>, Kwargs) = from_args(args)?;
-        self.answer(state.name(), &plugin, &terms, &options)
+        self.answer(state, &plugin, &terms, &options, false)
     }
+}
+
+/// The function `query`: `lookup` that always gives a list.
+#[derive(Debug)]
+pub(super) struct Query(pub(super) Arc<Lookup>);
+
+impl Object for Query {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        let (plugin, terms, options): (String, Rest<Value>, Kwargs) = from_args(args)?;
+        self.0.answer(state, &plugin, &terms, &options, true)
+    }
+}
+
+fn texts(terms: &[Value]) -> Result<impl Iterator<Item = &str>, Error> {
+    if let Some(other) = terms.iter().find(|term| term.as_str().is_none()) {
+        let message = format!("`lookup` takes strings, not {}", value::describe(other));
+        return Err(refusal(message));
+    }
+    Ok(terms.iter().filter_map(Value::as_str))
+}
+
+/// The items of the lists among some values, and the others.
+fn flattened(terms: &[Value]) -> Result<Vec<Value>, Error> {
+    let mut items = Vec::new();
+    for term in terms {
+        if matches!(term.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            for item in term.try_iter()?.checked() {
+                items.push(item?);
+            }
+        } else {
+            items.push(term.clone());
+        }
+    }
+    Ok(items)
 }
 
 fn wait(child: &mut Child) -> Result<std::process::ExitStatus, String> {

@@ -11,8 +11,10 @@ use serde_json::{Map, Value as Json};
 use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
 use super::layer::Layer;
 use super::lenient::expression_end;
-use super::template::{Form, Templates, is_template};
-use super::value::{self, captured, describe_json, mark_outside, mark_unknown, unknown, watched};
+use super::template::{Form, OMIT_IN_TEXT, Templates, is_template};
+use super::value::{
+    self, Written, describe_json, mark_outside, mark_unknown, unknown, watched, written,
+};
 use super::yaml::{Kind, Node, Resolved, Scalar, Style};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -267,9 +269,9 @@ impl Scope {
             Diagnostic::error("unreadable-file", message).at(mention, "")
         };
         let name = path.to_str().ok_or_else(|| unreadable("its name is not UTF-8"))?;
-        self.inner.templates.read(path).map_err(|why| unreadable(&why))?;
+        let (_, source) = self.inner.templates.read(path).map_err(|why| unreadable(&why))?;
         Ok(match self.inner.run(Form::File, name, Site::File(mention))? {
-            Some(Json::String(text)) => Rendered::Known(text),
+            Some(Json::String(text)) => Rendered::Known(with_line_ends_of(text, &source)),
             Some(other) => Rendered::Known(other.to_string()),
             None => Rendered::Unknown,
         })
@@ -284,6 +286,15 @@ impl Scope {
     pub fn defined(&self, name: &str) -> bool {
         self.inner.is_defined(name)
     }
+}
+
+/// A result with at least as many line ends at its end as its template has. Jinja drops one of each
+/// template, and Ansible puts back those of the outermost.
+fn with_line_ends_of(mut text: String, template: &str) -> String {
+    let count = |text: &str| text.len() - text.trim_end_matches('\n').len();
+    let missing = count(template).saturating_sub(count(&text));
+    text.extend(std::iter::repeat_n('\n', missing));
+    text
 }
 
 /// A value whose texts have no `/` and no `..`.
@@ -390,6 +401,7 @@ impl Inner {
                 let mut values = Some(Vec::with_capacity(items.len()));
                 for item in items.iter() {
                     match (self.json(item)?, &mut values) {
+                        (Some(value), _) if value.as_str() == Some(OMIT) => {}
                         (Some(value), Some(values)) => values.push(value),
                         _ => values = None,
                     }
@@ -401,6 +413,7 @@ impl Inner {
                 for (key, value) in entries.iter() {
                     let key = key.as_text().unwrap_or_default();
                     match (self.json(value)?, &mut values) {
+                        (Some(value), _) if value.as_str() == Some(OMIT) => {}
                         (Some(value), Some(values)) => {
                             values.insert(key.to_owned(), value);
                         }
@@ -431,12 +444,16 @@ impl Inner {
         }
         let form = Form::of_scalar(&scalar.text);
         let value = self.run(form, &scalar.text, Site::Scalar(node))?;
-        // The line end after a lone expression in a block scalar belongs to text only.
-        let line_end = &scalar.text[scalar.text.trim_end().len()..];
-        Ok(match value {
-            Some(Json::String(text)) if form == Form::Braced => Some(Json::String(text + line_end)),
-            other => other,
-        })
+        match value {
+            Some(Json::String(text)) if text == OMIT => Ok(Some(Json::String(text))),
+            Some(Json::String(text)) if form == Form::Text && text.contains(OMIT) => {
+                Err(Diagnostic::error("template", OMIT_IN_TEXT).at(node.span, ""))
+            }
+            Some(Json::String(text)) => {
+                Ok(Some(Json::String(with_line_ends_of(text, &scalar.text))))
+            }
+            other => Ok(other),
+        }
     }
 
     /// The value of an expression without braces.
@@ -461,20 +478,28 @@ impl Inner {
         };
         let template = self.templates.environment().get_template(&form.name(text));
         let template = template.map_err(|error| explain(&error))?;
-        drop(captured());
         let mut output = Bounded::default();
         let (result, marks) = watched(|| {
-            let root = Value::from_object(Root(self.clone()));
-            template.render_captured_to(root, &mut output).map(drop)
+            written(|| {
+                let root = Value::from_object(Root(self.clone()));
+                template.render_captured_to(root, &mut output).map(drop)
+            })
         });
-        let value = captured();
+        let (result, written) = result;
         match result {
             Ok(_) if marks.unknown => Ok(None),
-            Ok(()) => Ok(Some(match form {
-                Form::Braced | Form::Bare => value.unwrap_or(Json::Null),
-                // What templates write is text.
-                _ => Json::String(String::from_utf8(output.0).unwrap_or_default()),
-            })),
+            Ok(()) => {
+                let text = String::from_utf8(output.0).unwrap_or_default();
+                Ok(Some(match written {
+                    Written::Data(value) => value,
+                    Written::Nothing if form != Form::File && text.is_empty() => Json::Null,
+                    // Statements around a lone expression leave its type alone.
+                    Written::One(value) if form == Form::Text && value.to_string() == text => {
+                        value::json_of(&value).unwrap_or(Json::String(text))
+                    }
+                    _ => Json::String(text),
+                }))
+            }
             Err(_) if output.is_full() => {
                 let message = format!("the template makes more than {} MiB", TEXT_LIMIT >> 20);
                 let text = match site {

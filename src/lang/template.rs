@@ -8,8 +8,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use super::lenient::{Lenient, expression_end};
-use super::lookup::Lookup;
+use super::lenient::{Backslashes, Lenient, expression_end};
+use super::lookup::{Lookup, Query};
 use super::scope::OMIT;
 use super::{filters, value};
 use crate::diagnostic::{SourceId, Sources};
@@ -52,7 +52,7 @@ pub(super) struct Files(Mutex<HashMap<PathBuf, (SourceId, Arc<str>)>>);
 /// holds everything that they are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Text with templates in it; gives a string.
+    /// Text with templates in it; gives a string, or the value of its only expression.
     Text,
     /// Exactly one `{{ … }}`; gives its value.
     Braced,
@@ -93,11 +93,22 @@ impl Form {
 
     /// How a scalar with templates is evaluated.
     pub(super) fn of_scalar(text: &str) -> Self {
-        if text.starts_with("{{") && expression_end(text, 2) == Some(text.trim_end().len()) {
+        // Jinja drops one line end at the end of a template.
+        let end = text.strip_suffix('\n').unwrap_or(text).len();
+        if text.starts_with("{{") && expression_end(text, 2) == Some(end) {
             Self::Braced
         } else {
             Self::Text
         }
+    }
+
+    /// The text as the engine compiles it.
+    pub(super) fn compiled(self, text: &str) -> Lenient {
+        let backslashes = match self {
+            Self::Text | Self::Braced => Backslashes::Literal,
+            Self::Bare | Self::File | Self::Missing => Backslashes::Escape,
+        };
+        Lenient::new(text, backslashes)
     }
 
     /// What the engine is given, and how far the text's first byte is from its own.
@@ -125,7 +136,7 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(false).build();
         if let Ok(syntax) = syntax {
             environment.set_syntax(syntax);
         }
@@ -135,7 +146,11 @@ impl Templates {
                 if json.as_str().is_some_and(|text| text != OMIT && text.contains(OMIT)) {
                     return Err(omit_in_text());
                 }
-                value::capture(json);
+                value::write_data(json);
+                return Ok(());
+            }
+            // As in Ansible, nothing has no text.
+            if one.is_none() {
                 return Ok(());
             }
             // Functions and the like have no text that anybody wants.
@@ -143,9 +158,13 @@ impl Templates {
                 value::json_of(one)?;
             }
             let text = one.to_string();
-            if text.contains(OMIT) {
+            // Statements may have left nothing around it, which is known when the text is complete.
+            let whole = text == OMIT
+                && matches!(Form::of(state.name()), Some((Form::Text, all)) if all.contains("{%"));
+            if text.contains(OMIT) && !whole {
                 return Err(omit_in_text());
             }
+            value::write_into_text(one);
             output.write_str(&text).map_err(Error::from)
         });
         let loaded = files.clone();
@@ -161,8 +180,11 @@ impl Templates {
             })
         });
         filters::register(&mut environment);
-        let lookup = Value::from_object(Lookup::new(lookup, untrusted));
-        environment.add_global("lookup", lookup);
+        let lookup = Arc::new(Lookup::new(lookup, untrusted));
+        let query = Value::from_object(Query(lookup.clone()));
+        environment.add_global("lookup", Value::from_dyn_object(lookup));
+        environment.add_global("query", query.clone());
+        environment.add_global("q", query);
         environment.add_global("omit", OMIT);
         environment.remove_global("debug");
         Self { environment, sources, project, files }
@@ -210,7 +232,7 @@ impl Files {
         }
         let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
         let text = String::from_utf8(bytes).map_err(|_| String::from("it is not UTF-8 text"))?;
-        let text: Arc<str> = Arc::from(text);
+        let text: Arc<str> = Arc::from(text.replace("\r\n", "\n"));
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have read it meanwhile: one file is one source.
         let known = files.entry(path.to_owned()).or_insert_with(|| {
@@ -221,17 +243,20 @@ impl Files {
     }
 }
 
+/// What is said of `omit` with text around it.
+pub(super) const OMIT_IN_TEXT: &str =
+    "`omit` leaves out a whole value, and cannot stand inside of a text";
+
 fn omit_in_text() -> Error {
-    let message = "`omit` leaves out a whole value, and cannot stand inside of a text";
-    Error::new(ErrorKind::InvalidOperation, message)
+    Error::new(ErrorKind::InvalidOperation, OMIT_IN_TEXT)
 }
 
 fn source_of(files: &Files, name: &str) -> Option<String> {
     let (form, text) = Form::of(name)?;
     match form {
         Form::Missing => None,
-        Form::File => Some(Lenient::new(&files.get(Path::new(text))?.1).text),
-        Form::Text | Form::Braced | Form::Bare => Some(Lenient::new(&form.wrapped(text).0).text),
+        Form::File => Some(form.compiled(&files.get(Path::new(text))?.1).text),
+        Form::Text | Form::Braced | Form::Bare => Some(form.compiled(&form.wrapped(text).0).text),
     }
 }
 
@@ -248,7 +273,9 @@ fn locate(name: &str, parent: &str, project: &Path, untrusted: bool) -> Option<P
     };
     beside
         .ancestors()
-        .take_while(|folder| *folder == beside || folder.starts_with(project))
+        .take_while(|folder| {
+            beside.is_relative() || folder.starts_with(project) || *folder == beside
+        })
         .map(|folder| folder.join(name))
         .find(|path| path.is_file() && (!untrusted || stays_inside(path, project)))
 }

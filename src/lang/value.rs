@@ -10,6 +10,8 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::scope::OMIT;
+
 /// What an evaluation used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
@@ -25,7 +27,7 @@ thread_local! {
     static MARKS: Cell<Marks> = const { Cell::new(Marks { unknown: false, outside: false }) };
     /// Whether anything asked for facts that were not known; unlike a mark, it stays.
     static ASKED: Cell<bool> = const { Cell::new(false) };
-    static CAPTURED: RefCell<Option<Json>> = const { RefCell::new(None) };
+    static WRITTEN: RefCell<Written> = const { RefCell::new(Written::Nothing) };
 }
 
 /// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data.
@@ -60,14 +62,41 @@ pub(super) fn outside_used() -> bool {
     MARKS.get().outside
 }
 
-/// Leaves the value of an expression for whoever runs it.
-pub(super) fn capture(value: Json) {
-    CAPTURED.set(Some(value));
+/// What the `{{ … }}` of a template have given.
+#[derive(Debug, Default)]
+pub(super) enum Written {
+    /// None of them was reached.
+    #[default]
+    Nothing,
+    /// The value of a template that is one expression.
+    Data(Json),
+    /// The only value so far of a template that makes text.
+    One(Value),
+    /// More than one.
+    Several,
 }
 
-/// The value that the last expression left.
-pub(super) fn captured() -> Option<Json> {
-    CAPTURED.take()
+/// Leaves the value of an expression for whoever runs it.
+pub(super) fn write_data(value: Json) {
+    WRITTEN.set(Written::Data(value));
+}
+
+/// Notes a value that goes into a text.
+pub(super) fn write_into_text(value: &Value) {
+    WRITTEN.with_borrow_mut(|written| {
+        *written = match written {
+            Written::Nothing => Written::One(value.clone()),
+            _ => Written::Several,
+        }
+    });
+}
+
+/// Runs a template and gives what its expressions wrote. Templates nest: a variable is evaluated
+/// while the template that uses it is.
+pub(super) fn written<T>(run: impl FnOnce() -> T) -> (T, Written) {
+    let before = WRITTEN.take();
+    let result = run();
+    (result, WRITTEN.replace(before))
 }
 
 /// A value that will be known with the facts; whatever is made of it is not known either.
@@ -147,7 +176,12 @@ pub fn value_of(json: &Json) -> Value {
     }
 }
 
-/// A template's value as data. A value that is not known marks the evaluation and gives null;
+/// Whether a list or a mapping is to leave it out.
+fn is_omitted(value: &Value) -> bool {
+    value.as_str() == Some(OMIT)
+}
+
+/// A template's value as data; what is `omit` in a list or mapping is left out. A value that is not known marks the evaluation and gives null;
 /// what is no data (a function, something undefined) is an error.
 pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
     if is_unknown(value) {
@@ -164,13 +198,17 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
         }
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter()?.checked();
+            let items = items.filter(|item| !item.as_ref().is_ok_and(is_omitted));
             Json::Array(items.map(|item| json_of(&item?)).collect::<Result<_, Error>>()?)
         }
         ValueKind::Map => {
             let mut entries = Map::new();
             for key in value.try_iter()?.checked() {
                 let key = key?;
-                entries.insert(key.to_string(), json_of(&value.get_item(&key)?)?);
+                let entry = value.get_item(&key)?;
+                if !is_omitted(&entry) {
+                    entries.insert(key.to_string(), json_of(&entry)?);
+                }
             }
             Json::Object(entries)
         }

@@ -2,7 +2,7 @@ use indexmap::{IndexMap, IndexSet};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::{Arguments, Filter, entries, filter, list, wrong};
+use super::{Arguments, Filter, Undefined, entries, filter, list, wrong};
 
 /// Filters of lists and mappings.
 pub(super) const FILTERS: &[Filter] = &[
@@ -30,6 +30,15 @@ pub(super) const FILTERS: &[Filter] = &[
     }),
     filter("zip_longest", &["*", "fillvalue"], zip_longest),
     filter("product", &["*", "repeat"], product),
+    filter("permutations", &["size"], |value, arguments| {
+        let size = arguments.integer("size")?.map(usize::try_from);
+        chosen("permutations", value, size.and_then(Result::ok), |row, next| !row.contains(&next))
+    }),
+    filter("combinations", &["size"], |value, arguments| {
+        let size = usize::try_from(i64::try_from(arguments.needed("size")?)?).ok();
+        chosen("combinations", value, size, |row, next| row.last().is_none_or(|last| *last < next))
+    }),
+    filter("rekey_on_member", &["key", "duplicates"], rekey_on_member),
     filter("extract", &["container", "morekeys"], extract),
     filter("subelements", &["subelements", "skip_missing"], subelements),
     filter("ternary", &["true_val", "false_val", "none_val"], |value, arguments| {
@@ -38,7 +47,10 @@ pub(super) const FILTERS: &[Filter] = &[
             _ if value.is_true() => arguments.needed("true_val"),
             _ => arguments.needed("false_val"),
         }
-    }),
+    })
+    .taking_undefined(Undefined::InArguments),
+    filter("default", DEFAULT, default).taking_undefined(Undefined::Everywhere),
+    filter("d", DEFAULT, default).taking_undefined(Undefined::Everywhere),
     filter("mandatory", &["msg"], |value, arguments| {
         if !value.is_undefined() {
             return Ok(value.clone());
@@ -47,8 +59,19 @@ pub(super) const FILTERS: &[Filter] = &[
             Some(message) => Err(wrong(message.to_string())),
             None => super::required(value).map(|()| value.clone()),
         }
-    }),
+    })
+    .taking_undefined(Undefined::Everywhere),
 ];
+
+const DEFAULT: &[&str] = &["default_value", "boolean"];
+
+fn default(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    if value.is_undefined() || (arguments.flag("boolean", false) && !value.is_true()) {
+        Ok(arguments.get("default_value").unwrap_or_else(|| Value::from("")))
+    } else {
+        Ok(value.clone())
+    }
+}
 
 fn set(what: &str, value: &Value) -> Result<IndexSet<Value>, Error> {
     Ok(list(what, value)?.into_iter().collect())
@@ -80,7 +103,10 @@ fn combine(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     };
     let mut mappings = Vec::new();
     for one in std::iter::once(value).chain(arguments.rest()) {
-        // A list stands for its mappings.
+        // A list stands for its mappings, and nothing for none.
+        if one.is_none() {
+            continue;
+        }
         if one.kind() == ValueKind::Seq {
             mappings.extend(list("combine", one)?);
         } else {
@@ -232,6 +258,66 @@ fn product(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     Ok(rows.into_iter().map(Value::from).collect())
 }
 
+/// Rows of `size` items, or of all: those whose indices `fits` lets follow each other.
+fn chosen(
+    what: &str,
+    value: &Value,
+    size: Option<usize>,
+    fits: fn(&[usize], usize) -> bool,
+) -> Result<Value, Error> {
+    let items = match value.as_str() {
+        Some(text) => text.chars().map(Value::from).collect(),
+        None => list(what, value)?,
+    };
+    let size = size.unwrap_or(items.len());
+    if size > items.len() {
+        return Ok(Value::from(Vec::<Value>::new()));
+    }
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new()];
+    for _ in 0..size {
+        let mut longer = Vec::new();
+        for row in &rows {
+            for next in (0..items.len()).filter(|next| fits(row, *next)) {
+                longer.push([row.as_slice(), &[next]].concat());
+            }
+            if longer.len() > PRODUCT_LIMIT {
+                return Err(wrong(format!("`{what}` gives more than {PRODUCT_LIMIT} rows here")));
+            }
+        }
+        rows = longer;
+    }
+    let row =
+        |row: Vec<usize>| row.into_iter().map(|index| items[index].clone()).collect::<Value>();
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// A mapping of the items of a list, or of the values of a mapping, by what they have under a name.
+fn rekey_on_member(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let key = arguments.needed("key")?;
+    let overwrite = match arguments.text("duplicates", "error").as_str() {
+        "error" => false,
+        "overwrite" => true,
+        other => return Err(wrong(format!("`rekey_on_member` knows no `duplicates={other}`"))),
+    };
+    let items = match value.kind() {
+        ValueKind::Map => {
+            entries("rekey_on_member", value)?.into_iter().map(|(_, item)| item).collect()
+        }
+        _ => list("rekey_on_member", value)?,
+    };
+    let mut keyed = IndexMap::new();
+    for item in items {
+        let name = item.get_item(&key)?;
+        if name.is_undefined() {
+            return Err(wrong(format!("`rekey_on_member` found an item without `{key}`")));
+        }
+        if keyed.insert(name.clone(), item).is_some() && !overwrite {
+            return Err(wrong(format!("`rekey_on_member` found `{name}` twice")));
+        }
+    }
+    Ok(Value::from_pairs(keyed))
+}
+
 fn extract(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let mut found = arguments.needed("container")?;
     let mut keys = vec![value.clone()];
@@ -241,17 +327,21 @@ fn extract(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         Some(more) => keys.push(more),
     }
     for key in keys {
-        let inner = found.get_item(&key)?;
-        if inner.is_undefined() {
-            return Err(wrong(format!("`extract` found no `{key}`")));
+        // `default` works on what is not there; anything else refuses it.
+        found = found.get_item(&key)?;
+        if found.is_undefined() {
+            break;
         }
-        found = inner;
     }
     Ok(found)
 }
 
 fn subelements(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
-    let path = arguments.needed("subelements")?.to_string();
+    let path = arguments.needed("subelements")?;
+    let keys: Vec<String> = match path.as_str() {
+        Some(path) => path.split('.').map(str::to_owned).collect(),
+        None => list("subelements", &path)?.iter().map(Value::to_string).collect(),
+    };
     let skip_missing = arguments.flag("skip_missing", false);
     let elements = match value.kind() {
         ValueKind::Map => {
@@ -262,9 +352,9 @@ fn subelements(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let mut pairs = Vec::new();
     for element in elements {
         let mut inner = element.clone();
-        for key in path.split('.') {
+        for key in &keys {
             if !inner.is_undefined() {
-                inner = inner.get_item(&Value::from(key))?;
+                inner = inner.get_item(&Value::from(key.as_str()))?;
             }
         }
         if inner.is_undefined() {

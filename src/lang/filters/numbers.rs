@@ -16,6 +16,9 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("log", &["base"], |value, arguments| {
         let number = f64::try_from(value.clone())?;
         Ok(Value::from(match arguments.get("base") {
+            // Exact for powers of these, as in Python.
+            Some(base) if base == Value::from(2) => number.log2(),
+            Some(base) if base == Value::from(10) => number.log10(),
             Some(base) => number.log(f64::try_from(base)?),
             None => number.ln(),
         }))
@@ -34,14 +37,11 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("shuffle", &["seed"], shuffle),
 ];
 
-/// As Ansible: what reads as true, nothing stays nothing, all else is false.
+/// As Ansible: what reads as true is, all else is false.
 fn boolean(value: &Value) -> Value {
-    if value.is_none() {
-        return value.clone();
-    }
     Value::from(match value.as_str() {
         Some(text) => {
-            matches!(text.to_ascii_lowercase().as_str(), "yes" | "on" | "1" | "true" | "t" | "y")
+            matches!(text.to_ascii_lowercase().as_str(), "yes" | "on" | "1" | "true")
         }
         None if value.kind() == minijinja::value::ValueKind::Number => *value == Value::from(1),
         None => value.is_true(),

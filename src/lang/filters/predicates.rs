@@ -2,7 +2,8 @@ use std::cmp::Ordering;
 
 use minijinja::{Error, Value};
 
-use super::text::pattern;
+use super::patterns::Pattern;
+use super::urls;
 use super::{Arguments, Test, list, test, wrong};
 
 /// Ansible's tests.
@@ -39,11 +40,35 @@ pub(super) const TESTS: &[Test] = &[
     }),
     test("any", &[], |value, _| Ok(list("any", value)?.iter().any(Value::is_true))),
     test("all", &[], |value, _| Ok(list("all", value)?.iter().all(Value::is_true))),
+    test("url", &["schemes"], |value, arguments| {
+        Ok(urls::is_url(&value.to_string(), &schemes(arguments)?))
+    }),
+    test("uri", &["schemes"], |value, arguments| {
+        Ok(urls::is_uri(&value.to_string(), &schemes(arguments)?))
+    }),
+    test("urn", &[], |value, _| Ok(urls::is_urn(&value.to_string()))),
+    test("nan", &[], |value, _| Ok(is_nan(value))),
+    test("isnan", &[], |value, _| Ok(is_nan(value))),
+    test("is_abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
+    test("none", &[], |value, _| Ok(value.is_none())),
     test("abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
 ];
 
 const REGEX: &[&str] = &["pattern", "ignorecase", "multiline"];
 const VERSION: &[&str] = &["version", "operator", "strict", "version_type"];
+
+fn is_nan(value: &Value) -> bool {
+    value.is_number() && f64::try_from(value.clone()).is_ok_and(f64::is_nan)
+}
+
+fn schemes(arguments: &Arguments) -> Result<Vec<String>, Error> {
+    match arguments.get("schemes") {
+        Some(schemes) if !schemes.is_none() => {
+            Ok(list("schemes", &schemes)?.iter().map(|scheme| scheme.to_string()).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
 
 /// Where a pattern has to match.
 #[derive(Clone, Copy)]
@@ -62,7 +87,7 @@ fn matches(value: &Value, arguments: &Arguments, place: Place) -> Result<bool, E
     };
     let ignore_case = arguments.flag("ignorecase", false);
     let multi_line = arguments.flag("multiline", false);
-    Ok(pattern(&text, ignore_case, multi_line)?.is_match(&value.to_string()))
+    Pattern::new(&text, ignore_case, multi_line)?.is_match(&value.to_string())
 }
 
 fn holds_all(whole: &Value, part: &Value) -> Result<bool, Error> {

