@@ -134,9 +134,11 @@ fn a_run_that_dies_before_it_is_confirmed() {
         }
     };
     wait("a refused login", "journalctl -u ssh | grep -q 'sailor.*not allowed because listed'");
-    running.signal("KILL");
     hosts.sh("a", "pkill -KILL -f 'converge/[a]gent'");
-    assert_eq!(running.ended().code, -9);
+    running.signal("KILL");
+    // It may have seen by then that its agent is gone.
+    let code = running.ended().code;
+    assert!([-9, 3].contains(&code), "{code}");
     wait("the file is gone", "[ ! -e /etc/ssh/sshd_config.d/10-test.conf ]");
     wait("the lock is free", "[ -z \"$(pgrep -f [u]nless-confirmed)\" ]");
     run(&hosts, &sshd("X11Forwarding no", "")).succeeds();
