@@ -52,7 +52,7 @@ pub(crate) struct PlanArguments {
     /// Sign the saved plan with an SSH key (a public key: the agent's).
     #[arg(long, value_name = "KEY", requires = "out")]
     pub(crate) sign: Option<PathBuf>,
-    /// Encrypt the saved plan to a public key, age's or SSH's, too [default: .converge/recipients].
+    /// Encrypt the saved plan to a public key, age's or SSH's, beside those in .converge/recipients.
     #[arg(long, value_name = "KEY", requires = "out")]
     pub(crate) recipient: Vec<String>,
 }

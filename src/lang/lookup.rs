@@ -50,7 +50,8 @@ impl Lookup {
         };
         let plugin = plugin.strip_prefix("ansible.builtin.").unwrap_or(plugin);
         let results = match self.results(state, plugin, terms, options) {
-            Err(_) if ignored => {
+            // A stranger does not say which refusals count.
+            Err(_) if ignored && !self.untrusted => {
                 let none: Vec<Value> = Vec::new();
                 return Ok(if list { Value::from(none) } else { Value::from(()) });
             }

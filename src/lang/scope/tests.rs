@@ -361,6 +361,11 @@ fn lookups_reach_no_further_than_they_may() {
         ("\"{{ lookup('env', 'WHO') }}\"", r#""me""#, "error: `lookup('env', …)` is not evaluated"),
         ("\"{{ lookup('file', 'key.pub') }}\"", r#""ssh-ed25519 AAAA""#, r#""ssh-ed25519 AAAA""#),
         ("\"{{ lookup('pipe', 'echo hi') }}\"", r#""hi""#, "error: `lookup('pipe', …)` is not"),
+        (
+            "\"{{ lookup('pipe', 'echo hi', errors='ignore') }}\"",
+            r#""hi""#,
+            "error: `lookup('pipe', …)` is not",
+        ),
         ("\"{{ lookup('file', '/etc/passwd') | length > 0 }}\"", "true", "error: `lookup('file', "),
         (
             "\"{{ lookup('pipe', 'echo ' ~ facts.name) }}\"",
