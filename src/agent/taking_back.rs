@@ -473,6 +473,16 @@ fn target(change: &Change) -> Option<Target> {
     }
 }
 
+/// The users that come back into a group with it.
+fn members(change: &Change) -> Vec<Target> {
+    match change {
+        Change::Account { before: None, after: Some(Account::Group { entry, .. }) } => {
+            entry.members.iter().cloned().map(Target::User).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Tells each node what later ones make of the same things.
 fn look_further(nodes: &mut [Node]) {
     let mut further: HashMap<Target, Vec<Change>> = HashMap::new();
@@ -482,7 +492,7 @@ fn look_further(nodes: &mut [Node]) {
         let later = targets.iter().filter_map(|target| further.get(target));
         restore.further = later.flatten().cloned().collect();
         for change in &restore.changes {
-            if let Some(target) = target(change) {
+            for target in target(change).into_iter().chain(members(change)) {
                 further.entry(target).or_default().push(change.clone());
             }
         }

@@ -164,7 +164,12 @@ impl Tools<'_> {
         if system {
             argv.flag("--system");
         }
-        self.call(argv.of(&group.name), None, &[])
+        self.call(argv.of(&group.name), None, &[])?;
+        for member in &group.members {
+            let argv = ["gpasswd", "--add", member, &group.name].map(str::to_owned).into();
+            self.call(argv, None, &[])?;
+        }
+        Ok(())
     }
 
     fn change_group(&self, before: &GroupEntry, after: &GroupEntry) -> Result<(), ApplyError> {
@@ -343,6 +348,9 @@ impl Lines {
                 if let Some(gid) = entry.gid {
                     line.push_str(&format!(" gid={gid}"));
                 }
+                if !entry.members.is_empty() {
+                    line.push_str(&format!(" members={}", entry.members.join(",")));
+                }
                 self.line(&line);
             }
         }
@@ -447,6 +455,19 @@ mod tests {
                  - directory /srv/shop\n",
             ),
             (None, Some(group(None)), "groupadd --system -- web", "+ system group web\n"),
+            (
+                None,
+                Some(Account::Group {
+                    entry: GroupEntry {
+                        name: String::from("web"),
+                        gid: Some(7),
+                        members: vec![String::from("shop"), String::from("jack")],
+                    },
+                    system: false,
+                }),
+                "groupadd --gid=7 -- web\ngpasswd --add shop web\ngpasswd --add jack web",
+                "+ group web gid=7 members=shop,jack\n",
+            ),
             (
                 Some(group(Some(7))),
                 Some(group(Some(8))),

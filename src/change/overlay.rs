@@ -125,6 +125,17 @@ fn lay_members(
     };
     let user = match before.or(after) {
         Some(Account::User { entry, .. }) => &entry.name,
+        Some(Account::Group { entry, .. }) if before.is_none() => {
+            for member in &entry.members {
+                let Some(mut user) = world.user(member)?.value else { continue };
+                if !user.groups.contains(&entry.name) {
+                    user.groups.push(entry.name.clone());
+                    user.groups.sort();
+                    world.lay_user(by, member, Some(user));
+                }
+            }
+            return Ok(());
+        }
         Some(Account::Group { entry, .. }) if after.is_none() => {
             for mut user in world.users()?.into_values() {
                 let before = user.groups.len();

@@ -271,12 +271,16 @@ impl Restore {
                 let current = planning.user(&name)?;
                 let wanted = user(after);
                 let expected = user(before);
+                let joined = wanted.map(|wanted| self.with_groups_to_come(wanted));
                 let further = self.is_further(|change| {
                     matches!(change, Change::Account { before, after }
                         if user(before.as_ref().or(after.as_ref())).is_some_and(|it| it.name == name)
                             && same_user(user(after.as_ref()), current.as_ref()))
                 });
-                if same_user(wanted, current.as_ref()) || further {
+                if same_user(wanted, current.as_ref())
+                    || same_user(joined.as_ref(), current.as_ref())
+                    || further
+                {
                     return Ok(Outcome::Done);
                 }
                 if !same_user(expected, current.as_ref()) && self.since != Since::Overwrite {
@@ -318,15 +322,41 @@ impl Restore {
                 let system = *system;
                 // Who is in it is with its users, and may change on the way.
                 let members = entry.members.clone();
+                let mut after = after.cloned();
+                if let (None, Some(Account::Group { entry, .. })) = (&current, &mut after) {
+                    // Others are put into it when they come back themselves.
+                    for member in std::mem::take(&mut entry.members) {
+                        if planning.user(&member)?.is_some() {
+                            entry.members.push(member);
+                        }
+                    }
+                }
                 let before = current.map(|current| Account::Group {
                     entry: GroupEntry { members, ..current },
                     system,
                 });
-                planning.push(Change::Account { before, after: after.cloned() });
+                planning.push(Change::Account { before, after });
             }
             None => {}
         }
         Ok(Outcome::Done)
+    }
+
+    /// A user with the groups that later nodes bring back with that user in them.
+    fn with_groups_to_come(&self, user: &UserEntry) -> UserEntry {
+        let mut user = user.clone();
+        for change in &self.further {
+            let Change::Account { before: None, after: Some(Account::Group { entry, .. }) } =
+                change
+            else {
+                continue;
+            };
+            if entry.members.contains(&user.name) && !user.groups.contains(&entry.name) {
+                user.groups.push(entry.name.clone());
+            }
+        }
+        user.groups.sort();
+        user
     }
 
     fn packages(

@@ -185,7 +185,12 @@ fn groups_and_their_members_come_back_together() {
     let user = |name: &str| format!("- user: {name}\n  state: absent\n");
     let group = "- group: crew\n  state: absent\n";
     let (jack, jill) = (user("jack"), user("jill"));
-    for states in [format!("{jack}{jill}{group}"), format!("{jill}{jack}{group}")] {
+    for states in [
+        format!("{jack}{jill}{group}"),
+        format!("{jill}{jack}{group}"),
+        format!("{jill}{group}{jack}"),
+        format!("{jill}{group}"),
+    ] {
         let run = hosts.converge(&states).succeeds().run;
         assert_ne!(hosts.sh("a", picture), before);
         let undone = undo(&hosts, &run, &[]);
