@@ -158,6 +158,7 @@ impl Actuator<'_> {
         let mut ready: Vec<Ready> = Vec::new();
         // Of those: how many files and folders are held open, and what they come to.
         let (mut open, mut folders, mut bytes) = (0, 0, 0);
+        let mut early = EarlySync::default();
         // Contents that one command checks all at once.
         let mut checked: HashMap<(String, Option<String>), Vec<Ready>> = HashMap::new();
         for (index, changes) in wave.work() {
@@ -171,7 +172,8 @@ impl Actuator<'_> {
                     || folders + further > OPEN_LIMIT
                     || bytes + size > STAGE_BYTES
                 {
-                    settle(std::mem::take(&mut ready), &mut unsynced, &mut failed);
+                    let early = std::mem::take(&mut early);
+                    settle(std::mem::take(&mut ready), early, &mut unsynced, &mut failed);
                     (open, folders, bytes) = (0, 0, 0);
                 } else if open + part.len() > OPEN_LIMIT {
                     let_go(&mut ready, &mut failed);
@@ -184,6 +186,10 @@ impl Actuator<'_> {
                     .and_then(|identity| {
                         acting_as(&identity, || self.stage(part, &mut unsynced))
                             .map_err(|error| error.to_string())?
+                    })
+                    .and_then(|staged| {
+                        let begun = early.wrote(size, staged.last());
+                        begun.map(|()| staged).map_err(|error| error.to_string())
                     })
                     .and_then(|staged| self.check_candidates(node, staged));
                 let staged = match staged {
@@ -204,7 +210,7 @@ impl Actuator<'_> {
                 }
             }
         }
-        settle(ready, &mut unsynced, &mut failed);
+        settle(ready, early, &mut unsynced, &mut failed);
         for ((check, _), group) in checked {
             self.settle_checked(&check, group, node_of, &mut unsynced, &mut failed);
         }
@@ -432,8 +438,17 @@ fn let_go(ready: &mut Vec<Ready>, failed: &mut HashMap<NodeIndex, String>) {
 }
 
 /// Makes staged contents durable, then visible.
-fn settle(ready: Vec<Ready>, unsynced: &mut Unsynced, failed: &mut HashMap<NodeIndex, String>) {
+fn settle(
+    ready: Vec<Ready>,
+    early: EarlySync,
+    unsynced: &mut Unsynced,
+    failed: &mut HashMap<NodeIndex, String>,
+) {
     if ready.is_empty() {
+        return;
+    }
+    if let Err(error) = early.finish() {
+        failed.extend(ready.into_iter().map(|one| (one.node, error.to_string())));
         return;
     }
     let all_at_once = ready.len() >= SYNC_FILE_SYSTEM;
@@ -443,13 +458,86 @@ fn settle(ready: Vec<Ready>, unsynced: &mut Unsynced, failed: &mut HashMap<NodeI
         failed.extend(ready.into_iter().map(|one| (one.node, error.to_string())));
         return;
     }
-    for one in ready {
+    let show = |one: Ready| {
         let path = one.staged.path().clone();
         let synced = if all_at_once { Ok(()) } else { one.staged.sync() };
-        let made = synced.and_then(|()| unsynced.add(one.staged.commit()?));
-        if let Err(error) = made {
-            failed.insert(one.node, format!("writing {path}: {error}"));
+        (one.node, path, synced.and_then(|()| one.staged.commit()))
+    };
+    for (node, path, made) in on_all_cores(ready, show) {
+        if let Err(error) = made.and_then(|settled| unsynced.add(settled)) {
+            failed.insert(node, format!("writing {path}: {error}"));
         }
+    }
+}
+
+/// What `work` makes of many things, in their order.
+fn on_all_cores<T: Send, R: Send>(mut all: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    /// Fewer are not worth a thread.
+    const EACH: usize = 256;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = all.len().div_ceil(threads).max(EACH);
+    let mut parts = Vec::new();
+    while all.len() > each {
+        let rest = all.split_off(each);
+        parts.push(std::mem::replace(&mut all, rest));
+    }
+    let one_by_one = |part: Vec<T>| part.into_iter().map(&work).collect::<Vec<R>>();
+    std::thread::scope(|scope| {
+        let others: Vec<_> =
+            parts.into_iter().map(|part| scope.spawn(|| one_by_one(part))).collect();
+        let last = one_by_one(all);
+        let mut results: Vec<R> = Vec::new();
+        for other in others {
+            match other.join() {
+                Ok(part) => results.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results.extend(last);
+        results
+    })
+}
+
+/// Begins to make contents durable while further ones are still written, so that less is left to
+/// wait for at the end.
+#[derive(Default)]
+struct EarlySync {
+    written: u64,
+    running: Option<std::thread::JoinHandle<io::Result<()>>>,
+}
+
+impl EarlySync {
+    /// After how many bytes.
+    const EVERY: u64 = 8 << 20;
+
+    /// So many bytes were written, `last` among them.
+    fn wrote(&mut self, bytes: u64, last: Option<&Staged>) -> io::Result<()> {
+        self.written += bytes;
+        if self.written < Self::EVERY {
+            return Ok(());
+        }
+        if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+            return Ok(());
+        }
+        self.finish_running()?;
+        if let Some(last) = last {
+            let file_system = last.file_system()?;
+            self.running = Some(std::thread::spawn(move || file_system.sync()));
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    fn finish_running(&mut self) -> io::Result<()> {
+        match self.running.take().map(std::thread::JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.finish_running()
     }
 }
 

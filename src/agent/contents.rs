@@ -1,11 +1,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::journal::Objects;
 use super::output::Output;
+use super::pieces::{Piece, Receiver};
 use crate::kind::Contents;
 use crate::wire::FromAgent;
 use crate::world::{ContentId, Digest};
@@ -14,14 +14,6 @@ use crate::world::{ContentId, Digest};
 const MEMORY_LIMIT: u64 = 64 << 20;
 /// Contents up to that size are fetched ahead and kept; larger ones go straight to their place.
 pub(super) const SMALL: u64 = 1 << 20;
-
-/// A piece of a content, as the controller sends it.
-pub(super) enum Piece {
-    /// Bytes, and whether the content ends with them.
-    Bytes(Vec<u8>, bool),
-    /// The content cannot be had.
-    Missing(String),
-}
 
 /// Contents by digest: what plans have made, and what the controller has, fetched when needed.
 pub(super) struct Store {
@@ -35,7 +27,7 @@ pub(super) struct Store {
 
 /// The one conversation about contents; answers come in the order of asking.
 struct Channel {
-    pieces: Receiver<Piece>,
+    pieces: Receiver,
     asked: VecDeque<ContentId>,
     pending: HashSet<ContentId>,
     kept: HashMap<ContentId, Arc<[u8]>>,
@@ -44,7 +36,7 @@ struct Channel {
 }
 
 impl Store {
-    pub(super) fn new(output: Arc<Output>, pieces: Receiver<Piece>) -> Self {
+    pub(super) fn new(output: Arc<Output>, pieces: Receiver) -> Self {
         let channel = Channel {
             pieces,
             asked: VecDeque::new(),
@@ -167,14 +159,14 @@ impl Channel {
     fn receive(&mut self, mut piece: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             match self.pieces.recv() {
-                Ok(Piece::Bytes(bytes, last)) => {
+                Some(Piece::Bytes(bytes, last)) => {
                     piece(&bytes);
                     if last {
                         return Ok(());
                     }
                 }
-                Ok(Piece::Missing(reason)) => return Err(io::Error::other(reason)),
-                Err(_) => {
+                Some(Piece::Missing(reason)) => return Err(io::Error::other(reason)),
+                None => {
                     let message = "the controller is gone";
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, message));
                 }

@@ -17,6 +17,7 @@ mod output;
 mod own_program;
 mod past;
 mod patience;
+mod pieces;
 mod plan;
 mod recorder;
 mod repair;
@@ -31,7 +32,7 @@ mod wave;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,12 +44,13 @@ pub use journal::{next_ledger, past_run};
 use act::Actuator;
 use apply::Applier;
 use confirm::{Confirmation, Confirmations};
-use contents::{Piece, Store};
+use contents::Store;
 use journal::{
     Journal, Lock, NotLocked, Purpose, Reacting, Records, RunEnd, StateFolder, boot_id, by_debtor,
     try_lock_account,
 };
 use output::Output;
+use pieces::Piece;
 use plan::Planner;
 use recorder::Recorder;
 use steps::Steps;
@@ -63,8 +65,8 @@ use crate::wire::{
 use crate::world::process::Identity;
 use crate::world::{Digests, Host, facts};
 
-/// Pieces of contents that may wait between the connection and whoever takes them in.
-const PIECES: usize = 8;
+/// Bytes that are read from the controller at once: contents are many small messages.
+const INPUT_BUFFER: usize = 256 << 10;
 
 /// What the agent's process was told from outside.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +116,7 @@ pub fn serve(input: impl AsFd, output: impl AsFd, start: &Start) -> Result<(), A
     };
     greet(&output, program)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (pieces, incoming) = mpsc::sync_channel(PIECES);
+    let (pieces, incoming) = pieces::channel();
     let (control, orders) = mpsc::channel();
     let (answers, confirmations) = mpsc::channel();
     let reader_stop = Arc::clone(&stop);
@@ -184,16 +186,17 @@ fn greet(output: &Output, program: String) -> Result<(), AgentError> {
 
 /// Takes messages apart until the controller is gone.
 fn listen(
-    mut input: impl Read,
-    pieces: &mpsc::SyncSender<Piece>,
+    input: impl Read,
+    pieces: &pieces::Sender,
     control: &mpsc::Sender<ToAgent>,
     answers: &mpsc::Sender<Option<String>>,
     stop: &AtomicBool,
 ) {
+    let mut input = BufReader::with_capacity(INPUT_BUFFER, input);
     loop {
         let sent = match wire::read_frame(&mut input) {
-            Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)).is_ok(),
-            Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)).is_ok(),
+            Ok(ToAgent::Content { bytes, last }) => pieces.send(Piece::Bytes(bytes, last)),
+            Ok(ToAgent::NoContent { reason }) => pieces.send(Piece::Missing(reason)),
             Ok(ToAgent::Confirmed { failure }) => answers.send(failure).is_ok(),
             Ok(ToAgent::Alive) => true,
             // Contents of what is in hand are still taken in.

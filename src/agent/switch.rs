@@ -228,7 +228,7 @@ fn take_back(
     let output = Arc::new(Output::new(Box::new(said.clone())));
     let host = Host::default();
     let (_, nothing) = mpsc::channel();
-    let (pieces, incoming) = mpsc::sync_channel(1);
+    let (pieces, incoming) = super::pieces::channel();
     drop(pieces);
     let store = Store::new(Arc::clone(&output), incoming);
     let (orders, rest) = mpsc::channel();

@@ -306,6 +306,11 @@ impl Staged {
         }
     }
 
+    /// The file system that it is on.
+    pub fn file_system(&self) -> io::Result<FileSystem> {
+        Ok(FileSystem(self.opened()?))
+    }
+
     /// The place of another path, if it is in the same folder, which is held open already.
     pub fn beside(&self, path: &RemotePath) -> Option<Place> {
         let same = path.parent()? == self.place.path.parent()?;
@@ -400,6 +405,16 @@ impl Drop for Staged {
         if let Some(name) = &self.name {
             let _ = rustix::fs::unlinkat(&self.place.folder, name, AtFlags::empty());
         }
+    }
+}
+
+/// A file system, by something that is open on it.
+pub struct FileSystem(OwnedFd);
+
+impl FileSystem {
+    /// Makes durable what was written to it so far.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
     }
 }
 

@@ -111,6 +111,12 @@ impl Diagnostics {
         }
     }
 
+    /// All of them with a further place, from where they came about.
+    #[must_use]
+    pub fn also_at(self, span: Span, text: &str) -> Self {
+        Self { list: self.list.into_iter().map(|one| one.at(span, text)).collect() }
+    }
+
     /// Whether the input must be refused.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)

@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::arguments::{Reading, Taken, wrong_type};
 use super::declaration::{CONFIRM_CONNECTION, Common, Prune, Reference, Retry};
 use super::play::split_tags;
-use super::state::State;
+use super::state::CommonKeys;
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::kind::Shape;
@@ -25,15 +25,15 @@ pub(super) struct Inherited {
     pub environment: IndexMap<String, String>,
 }
 
-/// Evaluates the common keys of a state; `tags` are those that it inherits. What is not known is
+/// Evaluates the common keys of a state of that kind; `tags` are those that it inherits. What is not known is
 /// left out.
 pub(super) fn read(
-    state: &State,
+    keys: &CommonKeys,
+    kind: &str,
     reading: &mut Reading<'_>,
     inherited: &Inherited,
     tags: &[String],
 ) -> Common {
-    let keys = &state.common;
     let strings = |reading: &mut Reading<'_>, name: &str| match keys.get(name) {
         Some(node) => reading.texts(name, node),
         None => Vec::new(),
@@ -56,10 +56,12 @@ pub(super) fn read(
     all_tags.sort();
     all_tags.dedup();
 
+    // In a composite kind they are for the services inside.
+    let built_in = crate::kind::spec(kind).is_some();
     let reactions = [("watch", &watch), ("restart_on", &restart_on)];
     for (name, references) in reactions {
-        if let Some(first) = references.first().filter(|_| state.spec.name != "service") {
-            let message = format!("`{name}` is for services, this is a `{}`", state.spec.name);
+        if let Some(first) = references.first().filter(|_| built_in && kind != "service") {
+            let message = format!("`{name}` is for services, this is a `{kind}`");
             reading.diagnostics.push(
                 Diagnostic::error("not-a-service", message)
                     .at(first.span, "")
@@ -86,7 +88,7 @@ pub(super) fn read(
         restart_on,
         unless,
         onlyif,
-        become_user: become_user(state, reading, inherited),
+        become_user: become_user(keys, reading, inherited),
         environment: environment.into_iter().collect(),
         environment_file,
         retry: keys.get("retry").and_then(|node| retry(reading, node)),
@@ -133,9 +135,13 @@ fn prune(reading: &mut Reading<'_>, node: &Node) -> Option<Prune> {
     }
 }
 
-fn become_user(state: &State, reading: &mut Reading<'_>, inherited: &Inherited) -> Option<String> {
-    let becomes_node = state.common.get("become");
-    let user_node = state.common.get("become_user");
+fn become_user(
+    keys: &CommonKeys,
+    reading: &mut Reading<'_>,
+    inherited: &Inherited,
+) -> Option<String> {
+    let becomes_node = keys.get("become");
+    let user_node = keys.get("become_user");
     let becomes =
         becomes_node.and_then(|node| reading.boolean("become", node)).unwrap_or(inherited.becomes);
     let user = user_node.and_then(|node| user_name(reading, node));

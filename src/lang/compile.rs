@@ -8,7 +8,7 @@ use super::arguments::{Reading, Taken, brief, has_template};
 use super::common_keys::{self, Inherited};
 use super::conditions::{Holds, conditions, is_variable, items_of};
 use super::contents::{ContentStore, Fetch};
-use super::declaration::{Declaration, Skipped};
+use super::declaration::{Common, Declaration, Skipped, Used};
 use super::files::Materials;
 use super::health::OnFailure;
 use super::include::Include;
@@ -72,20 +72,20 @@ impl Play {
             options,
             contents,
             diagnostics,
-            inherited: Inherited {
-                becomes: becomes.unwrap_or(options.becomes),
-                become_user: become_user
-                    .or_else(|| options.become_user.clone())
-                    .unwrap_or_else(|| "root".to_owned()),
-                login: options.login.clone(),
-                environment,
-            },
             built: Vec::new(),
             unknown: self.broken.iter().cloned().collect(),
             nothing: HashSet::new(),
             commands: HashMap::new(),
         };
-        let context = Context { scope: scope.clone(), tags, skipped: None };
+        let inherited = Arc::new(Inherited {
+            becomes: becomes.unwrap_or(options.becomes),
+            become_user: become_user
+                .or_else(|| options.become_user.clone())
+                .unwrap_or_else(|| "root".to_owned()),
+            login: options.login.clone(),
+            environment,
+        });
+        let context = Context { scope: scope.clone(), tags, skipped: None, inherited, outer: None };
         compiler.items(&self.items, &context);
         let declarations = compiler.finish();
         check_confirmed(&declarations, diagnostics);
@@ -126,11 +126,22 @@ fn check_reversible(declarations: &[Declaration], diagnostics: &mut Diagnostics)
     }
 }
 
-/// What holds for the states at one place: of the play, or of an include.
-struct Context {
-    scope: Scope,
-    tags: Vec<String>,
-    skipped: Option<Skipped>,
+/// What holds for the states at one place: of the play, of an include, or of a composite kind.
+pub(super) struct Context {
+    pub(super) scope: Scope,
+    pub(super) tags: Vec<String>,
+    pub(super) skipped: Option<Skipped>,
+    pub(super) inherited: Arc<Inherited>,
+    /// What holds inside of a composite kind.
+    pub(super) outer: Option<Arc<Outer>>,
+}
+
+/// What a state of a composite kind says about all inside.
+pub(super) struct Outer {
+    pub(super) common: Common,
+    pub(super) label: Option<String>,
+    /// That state, and those that it is inside of, outermost first.
+    pub(super) used: Vec<Used>,
 }
 
 impl Context {
@@ -140,15 +151,14 @@ impl Context {
     }
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     options: &'a CompileOptions,
     contents: &'a ContentStore,
-    diagnostics: &'a mut Diagnostics,
-    inherited: Inherited,
+    pub(super) diagnostics: &'a mut Diagnostics,
     built: Vec<Built>,
     /// Kinds of states whose keys are not known: references to them cannot be checked. An empty
     /// name stands for any kind.
-    unknown: HashSet<String>,
+    pub(super) unknown: HashSet<String>,
     /// References to states whose loops have no items.
     nothing: HashSet<String>,
     /// Where identities of commands were first given, and how often at that place.
@@ -156,7 +166,7 @@ struct Compiler<'a> {
 }
 
 /// How often a state stands, and with which variables.
-enum Repeated {
+pub(super) enum Repeated {
     Once,
     Each(Vec<Scope>),
     /// That needs facts.
@@ -166,11 +176,12 @@ enum Repeated {
 }
 
 impl Compiler<'_> {
-    fn items(&mut self, items: &[Item], context: &Context) {
+    pub(super) fn items(&mut self, items: &[Item], context: &Context) {
         for item in items {
             match item {
                 Item::State(state) => self.state(state, context),
                 Item::Include(include) => self.include(include, context),
+                Item::Use(one) => self.composite(one, context),
             }
         }
     }
@@ -216,7 +227,9 @@ impl Compiler<'_> {
         let lenient = context.lenient();
         let mut reading = Reading { scope: &scope, lenient, diagnostics: &mut *self.diagnostics };
         let tags = tags_of(&mut reading, include.tags.as_ref(), &context.tags);
-        self.items(&include.items, &Context { scope, tags, skipped });
+        let inherited = Arc::clone(&context.inherited);
+        let outer = context.outer.clone();
+        self.items(&include.items, &Context { scope, tags, skipped, inherited, outer });
     }
 
     fn state(&mut self, state: &State, context: &Context) {
@@ -242,7 +255,7 @@ impl Compiler<'_> {
     }
 
     /// Evaluates a loop.
-    fn repeated(
+    pub(super) fn repeated(
         &mut self,
         looped: Option<&Node>,
         loop_var: Option<&Node>,
@@ -282,7 +295,7 @@ impl Compiler<'_> {
     }
 
     /// Why something is left out, from where it stands and from its own `when`.
-    fn skipped(
+    pub(super) fn skipped(
         &mut self,
         when: Option<&Node>,
         scope: &Scope,
@@ -330,8 +343,24 @@ impl Compiler<'_> {
             fetch: self.options.fetch.as_deref(),
         };
         let (mut arguments, complete) = arguments(state, &mut reading, &materials);
-        let common = common_keys::read(state, &mut reading, &self.inherited, &context.tags);
-        let label = state.common.get("name").and_then(|node| reading.text("name", node));
+        let mut common = common_keys::read(
+            &state.common,
+            state.spec.name,
+            &mut reading,
+            &context.inherited,
+            &context.tags,
+        );
+        let mut label = state.common.get("name").and_then(|node| reading.text("name", node));
+        let mut used = Vec::new();
+        if let Some(outer) = &context.outer {
+            common.apply(&outer.common);
+            if state.spec.name != "service" {
+                common.watch.clear();
+                common.restart_on.clear();
+            }
+            label = label.or_else(|| outer.label.clone());
+            used.clone_from(&outer.used);
+        }
         let alias = state.common.get("id").and_then(|node| reading.text("id", node));
         let keys = if left_out && has_template(&state.key) {
             // Known by its name where that evaluates; what is wrong with it does not matter.
@@ -366,7 +395,11 @@ impl Compiler<'_> {
             let retained = retained(&arguments);
             let id = self.identity(state, &key.text, &retained, alias.as_deref());
             let keyed = format!("{}:{}", state.spec.name, key.text);
-            let names = [id.as_str(), keyed.as_str()];
+            let mut names = vec![id.as_str(), keyed.as_str()];
+            for used in &used {
+                names.push(&used.name);
+                names.extend(used.alias.as_deref());
+            }
             let skipped = match &skipped {
                 None if !self.selected(&common.tags, &names, alias.as_deref()) => {
                     Some(Skipped::Tags)
@@ -404,6 +437,7 @@ impl Compiler<'_> {
                 span: state.span,
                 key_span: key.span,
                 common: common.clone(),
+                used: used.clone(),
             };
             self.built.push(Built { declaration, arguments: retained });
         }
@@ -520,13 +554,19 @@ impl Compiler<'_> {
             for reference in lists.into_iter().flatten() {
                 let text = reference.reaction().unwrap_or(&reference.text);
                 let kind = text.split_once(':').map(|(kind, _)| kind);
-                let kind = kind.filter(|kind| crate::kind::spec(kind).is_some());
+                let known =
+                    |kind: &&str| crate::kind::spec(kind).is_some() || self.unknown.contains(*kind);
+                let kind = kind.filter(known);
                 let excused = self.unknown.contains("")
                     || hidden.contains(&reference.text)
                     || self.nothing.contains(text)
                     || kind.map_or(!self.unknown.is_empty(), |kind| self.unknown.contains(kind));
                 if !excused && names.matching(reference).is_empty() {
-                    self.diagnostics.push(names.unknown(reference));
+                    let mut unknown = names.unknown(reference);
+                    for used in declaration.used.iter().rev() {
+                        unknown = unknown.at(used.span, "used here");
+                    }
+                    self.diagnostics.push(unknown);
                 }
             }
         }

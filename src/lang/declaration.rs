@@ -26,6 +26,19 @@ pub struct Declaration {
     pub key_span: Span,
     /// The common keys.
     pub common: Common,
+    /// The states of composite kinds that it is inside of, outermost first.
+    pub used: Vec<Used>,
+}
+
+/// A state of a composite kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// As references name it: `kind:key`.
+    pub name: String,
+    /// Its `id`.
+    pub alias: Option<String>,
+    /// Where.
+    pub span: Span,
 }
 
 /// Why a state is left out.
@@ -82,6 +95,32 @@ pub struct Common {
     /// Taken back unless a fresh login works within so many milliseconds after it; 0: never. None:
     /// where the change can lock the operator out.
     pub confirm_connection: Option<u64>,
+}
+
+impl Common {
+    /// Adds what holds for everything around a state. What the state says itself goes before it.
+    pub(super) fn apply(&mut self, outer: &Self) {
+        let lists = [
+            (&mut self.require, &outer.require),
+            (&mut self.onchanges, &outer.onchanges),
+            (&mut self.onfail, &outer.onfail),
+            (&mut self.watch, &outer.watch),
+            (&mut self.restart_on, &outer.restart_on),
+        ];
+        for (own, outer) in lists {
+            own.extend(outer.iter().cloned());
+        }
+        self.unless.extend(outer.unless.iter().cloned());
+        self.onlyif.extend(outer.onlyif.iter().cloned());
+        self.environment_file = self.environment_file.take().or(outer.environment_file.clone());
+        self.retry = self.retry.or(outer.retry);
+        self.timeout = self.timeout.or(outer.timeout);
+        self.ignore_errors |= outer.ignore_errors;
+        self.sensitive = self.sensitive.or(outer.sensitive);
+        self.prune = self.prune.or(outer.prune);
+        self.irreversible |= outer.irreversible;
+        self.confirm_connection = self.confirm_connection.or(outer.confirm_connection);
+    }
 }
 
 /// What happens to a resource that an earlier run created when it is no longer declared.

@@ -37,6 +37,11 @@ impl StateFile {
         folders
     }
 
+    /// Whether a file may be read: with `--untrusted` only those of the project.
+    pub fn may_read(&self, path: &Path) -> bool {
+        self.confined.as_ref().is_none_or(|project| is_inside(path, project))
+    }
+
     /// Finds what a state names: beside the file and then beside the including ones, each time in
     /// the folder `within` first (`templates`, `files`; empty for none).
     pub fn find(&self, name: &str, within: &str, span: Span) -> Result<PathBuf, Diagnostic> {
@@ -49,15 +54,13 @@ impl StateFile {
             }
         }
         match places.iter().find(|place| place.exists()) {
-            Some(place) => match &self.confined {
-                Some(project) if !is_inside(place, project) => {
-                    let message = format!("`{name}` is outside of the project");
-                    Err(Diagnostic::error("untrusted", message)
-                        .at(span, "")
-                        .help("with --untrusted nothing outside of the project is read"))
-                }
-                _ => Ok(place.clone()),
-            },
+            Some(place) if !self.may_read(place) => {
+                let message = format!("`{name}` is outside of the project");
+                Err(Diagnostic::error("untrusted", message)
+                    .at(span, "")
+                    .help("with --untrusted nothing outside of the project is read"))
+            }
+            Some(place) => Ok(place.clone()),
             None => Err(missing(name, &places, span)),
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::is_template;
+use super::composite::Library;
 use super::files::StateFile;
 use super::layer::Layer;
 use super::play::{Item, layer, unknown_key, variables};
@@ -18,7 +19,7 @@ const FILE_KEYS: &[&str] = &["name", "defaults", "include", "states"];
 const INCLUDE_KEYS: &[&str] = &["file", "name", "vars", "when", "tags", "loop", "loop_var"];
 
 /// An include: the states of its files, under its conditions and with its variables.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Include {
     /// The states, and includes in them.
     pub items: Vec<Item>,
@@ -45,7 +46,9 @@ pub(super) struct Gathered {
 
 /// Reads state files, each once, and knows which of them are open.
 pub(super) struct Loader<'a> {
-    sources: &'a Sources,
+    pub(super) sources: &'a Sources,
+    /// Kinds that are written in YAML.
+    pub(super) library: Library,
     /// What is wrong.
     pub diagnostics: &'a mut Diagnostics,
     read: HashMap<PathBuf, Option<Node>>,
@@ -60,7 +63,8 @@ struct Open {
 
 impl<'a> Loader<'a> {
     pub fn new(sources: &'a Sources, diagnostics: &'a mut Diagnostics) -> Self {
-        Self { sources, diagnostics, read: HashMap::new(), open: Vec::new() }
+        let library = Library::default();
+        Self { sources, library, diagnostics, read: HashMap::new(), open: Vec::new() }
     }
 
     /// Reads a state file and opens it; none if it cannot be read, is empty or is open already.
@@ -89,7 +93,13 @@ impl<'a> Loader<'a> {
     }
 
     fn cycle(&mut self, first: usize, path: &Path, mention: Option<Span>) {
-        let message = format!("{} includes itself", path.display());
+        let message = match path.parent() {
+            Some(folder) if folder.ends_with("kinds") => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                format!("the kind `{name}` uses itself")
+            }
+            _ => format!("{} includes itself", path.display()),
+        };
         let mut diagnostic = Diagnostic::error("include-cycle", message);
         if let Some(mention) = mention {
             diagnostic = diagnostic.at(mention, "here it comes round again");
@@ -350,7 +360,21 @@ impl<'a> Loader<'a> {
                 }
                 continue;
             }
-            match State::read(item, file, self.sources, self.diagnostics) {
+            match self.composite_of(item, file) {
+                Some(Ok((composite, kind_span))) => {
+                    let one = self.use_of(item, &composite, kind_span, gathered);
+                    read.push(Item::Use(Box::new(one)));
+                    continue;
+                }
+                Some(Err(broken)) => {
+                    gathered.broken.push(broken.0);
+                    continue;
+                }
+                None => {}
+            }
+            let names = self.library.names(file);
+            let names: Vec<&str> = names.keys().map(String::as_str).collect();
+            match State::read(item, file, &names, self.sources, self.diagnostics) {
                 Ok(state) => read.push(Item::State(Box::new(state))),
                 Err(broken) => gathered.broken.push(broken.0),
             }

@@ -6,9 +6,11 @@
 mod arguments;
 mod common_keys;
 mod compile;
+mod composite;
 mod conditions;
 mod contents;
 mod declaration;
+mod expand;
 mod fault;
 mod files;
 mod filters;
@@ -29,7 +31,9 @@ pub mod yaml;
 
 pub use compile::CompileOptions;
 pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
-pub use declaration::{CONFIRM_CONNECTION, Common, Declaration, Prune, Reference, Retry, Skipped};
+pub use declaration::{
+    CONFIRM_CONNECTION, Common, Declaration, Prune, Reference, Retry, Skipped, Used,
+};
 pub use filters::{filter_names, test_names};
 pub use health::OnFailure;
 pub use layer::Layer;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::arguments::{Reading, is_template, literal_boolean};
+use super::composite::Use;
 use super::conditions::is_variable;
 use super::files::StateFile;
 use super::health::{self, OnFailure};
@@ -89,11 +90,13 @@ pub struct Play {
     file: Arc<StateFile>,
 }
 
-/// A state, or an include that stands for several.
-#[derive(Clone)]
+/// A state, or what stands for several.
+#[derive(Clone, Debug)]
 pub(super) enum Item {
     State(Box<State>),
     Include(Box<Include>),
+    /// Of a composite kind.
+    Use(Box<Use>),
 }
 
 /// A file of variables.
@@ -271,6 +274,10 @@ fn list_item_tags(items: &[Item], tags: &mut BTreeSet<String>) {
             Item::Include(include) => {
                 list_tags(include.tags.as_ref(), tags);
                 list_item_tags(&include.items, tags);
+            }
+            Item::Use(one) => {
+                list_tags(one.common.get("tags"), tags);
+                list_item_tags(&one.composite.items, tags);
             }
         }
     }

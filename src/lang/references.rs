@@ -47,6 +47,10 @@ impl Names {
             if let Some(alias) = &declaration.alias {
                 names.add(alias.clone(), index);
             }
+            for used in &declaration.used {
+                names.add(used.name.clone(), index);
+                used.alias.iter().for_each(|alias| names.add(alias.clone(), index));
+            }
         }
         names
     }

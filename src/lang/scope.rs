@@ -85,10 +85,41 @@ struct Inner {
     layers: Vec<Arc<Layer>>,
     magic: Arc<BTreeMap<String, Value>>,
     facts: Option<Value>,
-    items: BTreeMap<Arc<str>, Value>,
+    items: BTreeMap<Arc<str>, Item>,
     /// Where the items of loops come from.
     loops: BTreeMap<Arc<str>, Loop>,
     cache: Mutex<HashMap<Arc<str>, Cached>>,
+}
+
+/// A value that goes before everything else.
+#[derive(Clone)]
+struct Item {
+    /// None: it is not defined, whatever is so called elsewhere.
+    value: Option<Value>,
+    /// Whether it is data from outside of the project.
+    outside: bool,
+}
+
+impl Item {
+    fn outside(value: Value) -> Self {
+        Self { value: Some(value), outside: true }
+    }
+}
+
+/// What an argument of a composite kind is inside of it.
+#[derive(Clone, Debug)]
+pub(super) enum Argument {
+    /// This.
+    Known {
+        /// Plain data.
+        value: Json,
+        /// Whether it is made of data from outside of the project.
+        outside: bool,
+    },
+    /// It needs facts that are not known yet.
+    Unknown,
+    /// It is not given: it is not defined.
+    None,
 }
 
 /// Where the item of a loop comes from.
@@ -151,7 +182,24 @@ impl Scope {
     #[must_use]
     pub fn with_value(&self, name: &str, value: Json) -> Self {
         let mut inner = self.inner.renewed();
-        inner.items.insert(Arc::from(name), value::value_of(&value));
+        inner.items.insert(Arc::from(name), Item::outside(value::value_of(&value)));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same with the arguments of a composite kind, which go before everything else.
+    pub(super) fn with_arguments(&self, arguments: Vec<(Arc<str>, Argument)>) -> Self {
+        let mut inner = self.inner.renewed();
+        for (name, argument) in arguments {
+            let item = match argument {
+                Argument::Known { value, outside } => {
+                    Item { value: Some(value::value_of(&value)), outside }
+                }
+                Argument::Unknown => Item { value: Some(unknown()), outside: false },
+                Argument::None => Item { value: None, outside: false },
+            };
+            inner.loops.remove(&name);
+            inner.items.insert(name, item);
+        }
         Self { inner: Arc::new(inner) }
     }
 
@@ -164,7 +212,7 @@ impl Scope {
         index: usize,
     ) -> Self {
         let mut inner = self.inner.renewed();
-        inner.items.insert(Arc::from(name), value::value_of(value));
+        inner.items.insert(Arc::from(name), Item::outside(value::value_of(value)));
         let origin = Loop { around: self.inner.clone(), items: items.clone(), index };
         inner.loops.insert(Arc::from(name), origin);
         Self { inner: Arc::new(inner) }
@@ -387,8 +435,13 @@ impl Inner {
                 _ => None,
             };
             let item = item.map(|item| value::value_of(&item));
-            let item = item.or_else(|| self.items.get(name).map(without_paths));
-            plain.items.extend(item.map(|item| (name.clone(), item)));
+            let item = item.or_else(|| self.items.get(name)?.value.as_ref().map(without_paths));
+            plain.items.extend(item.map(|item| (name.clone(), Item::outside(item))));
+        }
+        for (name, item) in self.items.iter().filter(|(name, _)| !self.loops.contains_key(*name)) {
+            if let Some(value) = item.value.as_ref().filter(|_| item.outside) {
+                plain.items.insert(name.clone(), Item::outside(without_paths(value)));
+            }
         }
         Arc::new(plain)
     }
@@ -517,7 +570,7 @@ impl Inner {
 
     fn is_defined(&self, name: &str) -> bool {
         is_facts(name)
-            || self.items.contains_key(name)
+            || self.items.get(name).is_some_and(|item| item.value.is_some())
             || self.magic.contains_key(name)
             || self.layers.iter().any(|layer| layer.variables.contains_key(name))
     }
@@ -525,8 +578,10 @@ impl Inner {
     /// What a template sees under a name.
     fn lookup(self: &Arc<Self>, name: &str) -> Option<Value> {
         if let Some(item) = self.items.get(name) {
-            mark_outside();
-            return Some(item.clone());
+            if item.outside {
+                mark_outside();
+            }
+            return item.value.clone();
         }
         if is_facts(name) {
             mark_outside();
@@ -592,7 +647,8 @@ impl Inner {
 
     fn visible_names(&self) -> Vec<String> {
         let mut names: Vec<String> = vec![String::from("facts")];
-        names.extend(self.items.keys().map(|name| name.to_string()));
+        let items = self.items.iter().filter(|(_, item)| item.value.is_some());
+        names.extend(items.map(|(name, _)| name.to_string()));
         names.extend(self.magic.keys().cloned());
         let variables = self.layers.iter().flat_map(|layer| layer.variables.keys());
         names.extend(variables.map(|name| name.to_string()));

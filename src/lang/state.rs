@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Place, Sources, Span, nearest};
 use crate::kind::{self, Argument, Spec};
 
 /// The keys that every kind has.
-const COMMON: &[&str] = &[
+pub(super) const COMMON: &[&str] = &[
     "name",
     "id",
     "when",
@@ -35,7 +35,7 @@ const COMMON: &[&str] = &[
 ];
 
 /// Common keys of the language that this version does not know.
-const LATER_COMMON: &[&str] = &["stop_before", "run_once"];
+pub(super) const LATER_COMMON: &[&str] = &["stop_before", "run_once"];
 
 /// Kinds of the language that this version does not know.
 const LATER_KINDS: &[&str] = &[
@@ -144,6 +144,11 @@ pub(super) struct Given {
 pub(super) struct CommonKeys(Vec<(&'static str, Node)>);
 
 impl CommonKeys {
+    /// Adds one that is given.
+    pub fn add(&mut self, name: &'static str, value: Node) {
+        self.0.push((name, value));
+    }
+
     /// The value of a common key.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.0.iter().find(|(given, _)| *given == name).map(|(_, node)| node)
@@ -155,9 +160,11 @@ pub(super) struct Broken(pub String);
 
 impl State {
     /// Reads a state's keys. What is wrong is said; none only if its kind cannot be told.
+    /// `composites` are the kinds that could have been meant besides.
     pub fn read(
         node: &Node,
         file: &Arc<StateFile>,
+        composites: &[&str],
         sources: &Sources,
         diagnostics: &mut Diagnostics,
     ) -> Result<Self, Broken> {
@@ -182,7 +189,7 @@ impl State {
                 diagnostics.push(Diagnostic::error("unsupported", message).at(kind_key.span, ""));
                 return Err(Broken(name.to_owned()));
             }
-            None => return Err(no_kind(node, entries, diagnostics)),
+            None => return Err(no_kind(node, entries, composites, diagnostics)),
         };
         let mut state = Self {
             spec,
@@ -203,7 +210,7 @@ impl State {
                 let given = Given { argument, name: name_node.span, value: value.clone() };
                 state.arguments.push(given);
             } else if let Some(common) = COMMON.iter().find(|common| **common == name) {
-                state.common.0.push((*common, value.clone()));
+                state.common.add(common, value.clone());
             } else {
                 diagnostics.push(unknown_argument(name, name_node.span, spec));
             }
@@ -248,8 +255,18 @@ impl State {
     }
 }
 
-fn no_kind(node: &Node, entries: &[(Node, Node)], diagnostics: &mut Diagnostics) -> Broken {
-    let kinds = || kind::SPECS.iter().map(|spec| spec.name);
+/// Whether a name is that of a kind of the language, and so cannot be a composite's.
+pub(super) fn is_reserved(name: &str) -> bool {
+    kind::spec(name).is_some() || LATER_KINDS.contains(&name) || name == "include"
+}
+
+fn no_kind(
+    node: &Node,
+    entries: &[(Node, Node)],
+    composites: &[&str],
+    diagnostics: &mut Diagnostics,
+) -> Broken {
+    let kinds = || kind::SPECS.iter().map(|spec| spec.name).chain(composites.iter().copied());
     let own = |key: &&Node| {
         key.as_text().is_some_and(|name| !COMMON.contains(&name) && !LATER_COMMON.contains(&name))
     };
@@ -282,7 +299,7 @@ fn no_kind(node: &Node, entries: &[(Node, Node)], diagnostics: &mut Diagnostics)
             Diagnostic::error("unknown-kind", "a state without a kind").at(first_place(node), "")
         }
     };
-    let kinds: Vec<&str> = kind::SPECS.iter().map(|spec| spec.name).collect();
+    let kinds: Vec<&str> = kinds().collect();
     diagnostics.push(diagnostic.help(format!("the kinds are {}", kinds.join(", "))));
     Broken(String::new())
 }

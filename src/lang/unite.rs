@@ -116,6 +116,11 @@ fn join(first: &mut Declaration, second: Declaration) {
     if second.skipped.is_none() {
         first.skipped = None;
     }
+    for used in second.used {
+        if !first.used.contains(&used) {
+            first.used.push(used);
+        }
+    }
     first.alias = first.alias.take().or(second.alias);
     first.label = first.label.take().or(second.label);
     first.declared = first.declared.take().or(second.declared);

@@ -5,6 +5,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Longest frame that is accepted, in bytes.
 pub const FRAME_LIMIT: usize = 64 << 20;
 
+/// What is made room for before it arrives, in bytes.
+const AT_ONCE: usize = 512 << 10;
+
 /// The other end does not speak the protocol, or is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -64,7 +67,7 @@ pub fn read_frame<T: DeserializeOwned>(reader: &mut impl Read) -> Result<T, Wire
         return Err(WireError::TooLong(length));
     }
     // Grows with what arrives, so that a length alone costs no memory.
-    let mut frame = Vec::new();
+    let mut frame = Vec::with_capacity(length.min(AT_ONCE));
     reader.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {
         return Err(WireError::Closed);
