@@ -26,8 +26,8 @@ use converge::change::{Act, Change};
 use converge::diagnostic::{Diagnostics, Sources, Style, render};
 use converge::graph::Graph;
 use converge::inventory::{Given, Inventory, Spec};
-use converge::lang::{CompileOptions, ContentStore, LookupEnvironment, Program, Templates};
-use converge::project::Compilation;
+use converge::lang::{CompileOptions, ContentStore, Facts, LookupEnvironment, Program, Templates};
+use converge::project::{Compilation, Compiled};
 use converge::report::{RunInfo, Verdict};
 use converge::wire::Outcome;
 use converge::world::RemotePath;
@@ -101,12 +101,14 @@ impl Bench {
             None,
             &mut diagnostics,
         );
-        let graph = compilation.compile("localhost", json!({}), &mut diagnostics);
+        compilation.learn("localhost", Facts::Known(json!({})));
+        let compiled = compilation.compile("localhost", &mut diagnostics);
         if diagnostics.has_errors() {
             let errors = diagnostics.sorted();
             let errors = errors.iter().map(|one| render(one, &sources, Style::Plain));
             return Err(errors.collect());
         }
+        let Compiled::Graph(graph) = compiled else { unreachable!("there is one host") };
         Ok((graph, Arc::clone(&compilation.contents)))
     }
 

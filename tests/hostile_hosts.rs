@@ -14,19 +14,52 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use converge::fleet::{self, HostLimits, HostRun, Purpose, Reach, Reachable, Run, SavedPlan};
+use converge::fleet::{
+    self, Declarations, Declared, HostLimits, HostRun, Purpose, Reach, Reachable, Refused, Run,
+    SavedPlan,
+};
 use converge::graph::Graph;
 use converge::lang::ContentStore;
 use converge::report::{Event, Status, Summary};
 use converge::ssh::{AgentProgram, Privilege};
 use converge::wire::{
-    self, Facts, FromAgent, Hello, MAGIC, Notes, Outcome, PlanOptions, PlannedNode,
+    self, Answer, Facts, FromAgent, Hello, MAGIC, Notes, Outcome, PlanOptions, PlannedNode,
+    Question,
 };
 use converge::world::ContentId;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use sshd::{Options, Sshd, client};
+
+/// The same for all hosts.
+struct Same(Arc<Graph>);
+
+impl Declarations for Same {
+    fn questions(&self, _: &str, _: &str) -> Result<Vec<Question>, Refused> {
+        Ok(Vec::new())
+    }
+
+    fn learn(&self, _: &str, _: &str, _: Option<Vec<Answer>>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn wanted(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn spans_hosts(&self) -> bool {
+        false
+    }
+
+    fn reach(&self, host: &str) -> Result<HostRun, String> {
+        Err(host.to_owned())
+    }
+
+    fn compile(&self, _: &str) -> Result<Declared, Refused> {
+        Ok(Declared::Graph(Arc::clone(&self.0)))
+    }
+}
 
 /// Short ones, so that the test does not take hours; long enough for a loaded machine.
 const LIMITS: HostLimits = HostLimits {
@@ -265,7 +298,7 @@ impl Hosts {
                 forks: 5,
                 limits: LIMITS,
             },
-            purpose: Purpose::Converge(Arc::new(move |_, _| Ok(Arc::clone(&graph)))),
+            purpose: Purpose::Converge(Arc::new(Same(graph))),
             dry_run,
             plans: None,
             plan: PlanOptions { lock: !dry_run, ..PlanOptions::default() },

@@ -276,6 +276,9 @@ impl Applier<'_> {
         if let Work::Skipped(reason) = &node.work {
             return skipped(reason);
         }
+        if let Work::Unknown(reason) = &node.work {
+            return Some(Outcome::Failed { message: reason.clone(), ignored: false });
+        }
         if let Work::Restore(Restore { only_shown: true, .. }) = &node.work {
             return match plan.verdict {
                 Verdict::Skipped => skipped(&plan.because),

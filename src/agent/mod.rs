@@ -6,6 +6,7 @@
 //! it finishes what is in hand and stops.
 
 mod act;
+mod answers;
 mod apply;
 mod bounds;
 mod carry_out;
@@ -243,7 +244,18 @@ enum Round {
 
 impl Session<'_> {
     fn run(&mut self, orders: &mpsc::Receiver<ToAgent>, start: &Start) -> Result<(), AgentError> {
-        let (subject, options) = match orders.recv() {
+        let first = loop {
+            match orders.recv() {
+                Ok(ToAgent::Ask(questions)) => {
+                    let login = self.login(start)?;
+                    for answer in answers::answers(&questions, self.host, &login) {
+                        self.output.send(&FromAgent::Answer(answer))?;
+                    }
+                }
+                other => break other,
+            }
+        };
+        let (subject, options) = match first {
             Ok(ToAgent::Plan { graph, options, bound }) => {
                 (Subject::Declared { graph, bound }, options)
             }

@@ -331,7 +331,7 @@ impl Planner<'_> {
         let node = &self.graph.nodes[index as usize];
         let mut planning = self.planning(node, world);
         match &node.work {
-            Work::Skipped(_) => {}
+            Work::Skipped(_) | Work::Unknown(_) => {}
             Work::Restore(restore) => restore.plan(&mut planning)?,
             Work::Resource(declared) => {
                 declared.kind().plan(&mut planning)?;
@@ -430,6 +430,9 @@ impl Planner<'_> {
     fn before_planning(&self, node: &Node, world: &World<'_>, plan: &Plan) -> Gate {
         if let Work::Skipped(reason) = &node.work {
             return Gate::Settled(NodePlan::settled(Verdict::Skipped, reason));
+        }
+        if let Work::Unknown(reason) = &node.work {
+            return Gate::Settled(NodePlan::settled(Verdict::Depends, reason));
         }
         let failed = node.require.iter().find(|index| {
             plan[**index as usize]

@@ -240,7 +240,7 @@ fn owes(planner: &Planner<'_>) -> HashMap<NodeIndex, Vec<Owes>> {
             }
             // What tags have left out is owed until they do not.
             Work::Skipped(reason) if reason != NOT_SELECTED => {}
-            Work::Resource(_) | Work::Skipped(_) => {
+            Work::Resource(_) | Work::Skipped(_) | Work::Unknown(_) => {
                 if let Some(watched) = &node.onchanges {
                     add(watched, How::Act);
                 }

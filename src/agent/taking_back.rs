@@ -193,7 +193,7 @@ impl<'a> Declarations<'a> {
                     (reads, writes)
                 }
                 // What is left out is declared all the same; its key says what it is about.
-                Work::Skipped(_) => {
+                Work::Skipped(_) | Work::Unknown(_) => {
                     let path = key.split(" [").next().unwrap_or(key);
                     let claim = match kind {
                         "user" => Claim::User(key.to_owned()),

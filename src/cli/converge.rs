@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 
 use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments, PlanArguments};
+use super::declaring::Declaring;
 use super::load::{Loaded, load};
 use super::prompt::Terminal;
 use super::rollback::with_rollback;
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::diagnostic::Diagnostics;
 use crate::fleet::{
-    self, Ended, HostLimits, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable,
-    Refused, Run, SavedHost, SavedPlan,
+    self, Ended, HostLimits, HostPlan, HostRun, PlanFile, Plans, Purpose, Reach, Reachable, Run,
+    SavedHost, SavedPlan,
 };
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
@@ -179,6 +180,8 @@ pub(super) fn exit_code(ended: Ended, dry_run: bool, wanted: bool) -> u8 {
 pub(super) struct Prepared {
     pub(super) loaded: Arc<Loaded>,
     pub(super) reachable: Reachable,
+    /// Hosts that may be asked for their facts alone.
+    pub(super) beside: Arc<HashMap<String, HostRun>>,
     diff: bool,
     exit_code: bool,
 }
@@ -273,8 +276,20 @@ pub(super) fn prepare(
         hosts.push(HostRun { name: name.clone(), reach, privilege });
     }
     show(surroundings, &loaded.compilation.sources, &diagnostics)?;
+    let mut beside = HashMap::new();
+    for (name, connection) in &loaded.beside {
+        let node = connection.password.as_ref();
+        let stored =
+            node.and_then(|node| loaded.compilation.password(name, node, &mut diagnostics));
+        let password = login_password.clone().or(stored.map(Password::new));
+        if let Ok(reach) = reach(surroundings, arguments, connection, password, booted) {
+            let privilege = Privilege::Login;
+            beside.insert(name.clone(), HostRun { name: name.clone(), reach, privilege });
+        }
+    }
     let settings = &loaded.project.settings;
     Ok(Prepared {
+        beside: Arc::new(beside),
         reachable: Reachable {
             hosts,
             contents: loaded.compilation.contents.clone(),
@@ -378,23 +393,11 @@ pub(super) fn execute(
             Purpose::Undo { run: run.clone(), force: *force, rollback: rollback.clone() }
         }
         (None, Some(apply)) => Purpose::Apply(Arc::clone(&apply.plans)),
-        (None, None) => Purpose::Converge({
-            let (loaded, diagnostics) = (Arc::clone(loaded), Arc::clone(&diagnostics));
-            Arc::new(move |host, facts| {
-                let mut found = Diagnostics::default();
-                let facts = serde_json::from_str(facts).unwrap_or(serde_json::Value::Null);
-                let graph = loaded.compilation.compile(host, facts, &mut found);
-                let refused = found.has_errors();
-                // Warnings were said before the connection.
-                if refused {
-                    diagnostics
-                        .lock()
-                        .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        .extend(found);
-                }
-                if refused { Err(Refused) } else { Ok(graph) }
-            })
-        }),
+        (None, None) => Purpose::Converge(Arc::new(Declaring {
+            loaded: Arc::clone(loaded),
+            beside: Arc::clone(&prepared.beside),
+            diagnostics: Arc::clone(&diagnostics),
+        })),
     };
     let run = Run {
         reachable: prepared.reachable.clone(),

@@ -20,6 +20,8 @@ pub(super) struct Loaded {
     pub(super) compilation: Compilation,
     pub(super) outlines: IndexMap<String, Outline>,
     pub(super) connections: IndexMap<String, Connection>,
+    /// Of hosts that may be asked for their facts alone.
+    pub(super) beside: IndexMap<String, Connection>,
     /// The inventory's name: as it was given.
     pub(super) inventory: String,
     /// The state file as it was given.
@@ -167,6 +169,7 @@ pub(super) fn load(
             connections.insert(host.clone(), connection);
         }
     }
+    let asked_alone = asked_alone(&compilation, arguments, &connections);
     show(surroundings, &sources, &diagnostics)?;
     if compilation.hosts().is_empty() {
         let message = "no host is selected: the plays and --limit have none in common";
@@ -189,12 +192,43 @@ pub(super) fn load(
         compilation,
         outlines,
         connections,
+        beside: asked_alone,
         inventory: name,
         state_file: arguments.state_file.clone().unwrap_or_default(),
         adopt: arguments.adopt.as_deref().map(|old| former_names(&folder, old)).unwrap_or_default(),
         info,
         untrusted,
     })
+}
+
+/// How hosts are reached whose facts others use and that take no part themselves.
+fn asked_alone(
+    compilation: &Compilation,
+    arguments: &ConvergeArguments,
+    taking_part: &IndexMap<String, Connection>,
+) -> IndexMap<String, Connection> {
+    let mut beside = IndexMap::new();
+    if !compilation.spans_hosts() {
+        return beside;
+    }
+    let wanted = compilation.wanted();
+    for host in compilation.inventory.hosts().filter(|host| !taking_part.contains_key(*host)) {
+        // What is wrong with how it is reached is said if it comes to that.
+        let mut ignored = Diagnostics::default();
+        let Some(mut connection) = compilation.connection(host, &mut ignored) else { continue };
+        let is_wanted = wanted.iter().any(|wanted| wanted == host);
+        let possible = match connection.kind {
+            ConnectionKind::Ssh => true,
+            ConnectionKind::Local => !arguments.source.untrusted,
+            // Such a host is booted for it.
+            ConnectionKind::Sandbox => is_wanted,
+        };
+        if possible && !ignored.has_errors() {
+            connection.user = arguments.connection.user.clone().or(connection.user);
+            beside.insert(host.to_owned(), connection);
+        }
+    }
+    beside
 }
 
 /// How records may name a state file that is not there any more: from the project's root, however

@@ -4,6 +4,7 @@
 mod apply;
 mod arguments;
 mod converge;
+mod declaring;
 mod history;
 mod inventory;
 mod load;

@@ -25,7 +25,9 @@ pub(super) fn run(
         return Err(CliError::Usage(message.to_owned()));
     }
     let mut loaded = load(surroundings, arguments)?;
-    for connection in loaded.connections.values_mut() {
+    let wanted = loaded.compilation.wanted();
+    loaded.beside.retain(|host, _| wanted.contains(host));
+    for connection in loaded.connections.values_mut().chain(loaded.beside.values_mut()) {
         // Nothing of a real host may be reached by a rehearsal.
         connection.kind = ConnectionKind::Sandbox;
         connection.user = None;

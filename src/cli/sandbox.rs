@@ -29,6 +29,7 @@ impl Hosts {
         let wanted: Vec<String> = loaded
             .connections
             .iter()
+            .chain(&loaded.beside)
             .filter(|(_, connection)| connection.kind == ConnectionKind::Sandbox)
             .map(|(name, _)| name.clone())
             .collect();

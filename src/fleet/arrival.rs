@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::declaring::declare;
 use super::host::{Host, HostError};
-use super::run::{Ended, Events, Run, apply, compile, keep, plan};
+use super::run::{Ended, Events, Purpose, Run, apply, keep, plan};
 use crate::report::{Event, Phase, Status, Summary};
 
 /// Who needs longer than that to be reached is late, if others have been reached by then.
@@ -66,7 +67,12 @@ pub(super) async fn connect(
                 let is_late =
                     |index: usize| begun[index].get().is_some_and(|begun| begun.elapsed() > MOMENT);
                 let all_late = (0..there.len()).all(|index| there[index] || is_late(index));
-                if reached && all_late && !run.dry_run {
+                // Others need the facts of some, of which nobody knows who they are.
+                let spans_hosts = match &run.purpose {
+                    Purpose::Converge(declarations) => declarations.spans_hosts(),
+                    Purpose::Apply(_) | Purpose::Undo { .. } => false,
+                };
+                if reached && all_late && !run.dry_run && !spans_hosts {
                     break;
                 }
             }
@@ -125,7 +131,8 @@ async fn catch_up(
 ) -> (Vec<Host>, Ended) {
     let mut ended = Ended::default();
     let name = host.name().to_owned();
-    let Some(hosts) = compile(&run, vec![host]).await else {
+    let declared = declare(&run, vec![host], &events, &mut ended, interrupt.clone()).await;
+    let Some(hosts) = declared else {
         let error = Some(String::from("what is declared for it was refused; the others went on"));
         let summary = Summary::default();
         let (status, verified) = (Status::Failed, false);

@@ -97,7 +97,7 @@ fn attempts(graph: &Graph) -> u64 {
 fn longest(node: &Node) -> Duration {
     let own = match &node.work {
         Work::Resource(declared) | Work::Reaction { declared, .. } => declared.kind().takes(),
-        Work::Restore(_) | Work::Skipped(_) => Duration::ZERO,
+        Work::Restore(_) | Work::Skipped(_) | Work::Unknown(_) => Duration::ZERO,
     };
     let own = own.saturating_add(Duration::from_millis(node.confirm_connection.unwrap_or(0)));
     let once = own.saturating_add(Duration::from_millis(node.timeout.unwrap_or(0)));

@@ -5,6 +5,7 @@
 //! never holds up the others.
 
 mod arrival;
+mod declaring;
 mod host;
 mod limits;
 mod link;
@@ -12,7 +13,8 @@ mod past;
 mod run;
 mod saved;
 
+pub use declaring::{Declarations, Declared, Refused};
 pub use limits::HostLimits;
 pub use past::{Told, past, status};
-pub use run::{Compile, Ended, HostRun, Plans, Purpose, Reach, Reachable, Refused, Run, converge};
+pub use run::{Ended, HostRun, Plans, Purpose, Reach, Reachable, Run, converge};
 pub use saved::{HostPlan, PlanFile, SavedError, SavedHost, SavedPlan};

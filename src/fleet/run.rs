@@ -6,10 +6,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::arrival::{connect, follow};
+use super::declaring::{Declarations, declare};
 use super::host::{Host, HostError, Order, PlanEnd};
 use super::limits::HostLimits;
 use super::saved::HostPlan;
-use crate::graph::Graph;
 use crate::lang::ContentStore;
 use crate::report::{Event, Status};
 use crate::ssh::{AgentProgram, Client, Destination, Privilege, Request};
@@ -37,18 +37,11 @@ pub struct HostRun {
     pub privilege: Privilege,
 }
 
-/// The input of some host was refused; what is wrong was said where it was found.
-#[derive(Debug)]
-pub struct Refused;
-
-/// Compiles what is declared for a host, from its name and its facts as JSON.
-pub type Compile = dyn Fn(&str, &str) -> Result<Arc<Graph>, Refused> + Send + Sync;
-
 /// What a run is there for.
 #[derive(Clone)]
 pub enum Purpose {
     /// To converge hosts to what this compiles for each once its facts are known.
-    Converge(Arc<Compile>),
+    Converge(Arc<dyn Declarations>),
     /// To do what was planned before, host by host, and nothing else.
     Apply(Arc<HashMap<String, Arc<HostPlan>>>),
     /// To take a run back.
@@ -134,7 +127,8 @@ pub async fn converge(run: Run, events: Events, interrupt: watch::Receiver<bool>
     let (go, waiting) = watch::channel(false);
     let late = follow(Arc::clone(&run), late, events.clone(), interrupt.clone(), waiting);
     let mut late = Some(tokio::spawn(late));
-    let Some(hosts) = compile(&run, hosts).await else {
+    let declared = declare(&run, hosts, &events, &mut ended, interrupt.clone()).await;
+    let Some(hosts) = declared else {
         late.iter().for_each(tokio::task::JoinHandle::abort);
         ended.refused = true;
         return ended;
@@ -232,45 +226,6 @@ where
     }
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
-}
-
-/// Compiles for all hosts before any of them plans; none if the input is refused.
-pub(super) async fn compile(run: &Arc<Run>, hosts: Vec<Host>) -> Option<Vec<Host>> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let permits = Arc::new(Semaphore::new(workers));
-    let compiled = for_each(run.reachable.forks, hosts, |mut host| {
-        let (run, permits) = (Arc::clone(run), Arc::clone(&permits));
-        async move {
-            let _permit = permits.acquire().await;
-            let name = host.name().to_owned();
-            let facts = host.facts().to_owned();
-            if run.plans.is_some() {
-                host.keep_plan();
-            }
-            let compile = match &run.purpose {
-                Purpose::Converge(compile) => Arc::clone(compile),
-                Purpose::Apply(plans) => {
-                    host.bind(plans.get(host.name()).map(Arc::clone).unwrap_or_default());
-                    return Some(host);
-                }
-                Purpose::Undo { .. } => {
-                    host.declare(Arc::default());
-                    return Some(host);
-                }
-            };
-            let graph = tokio::task::spawn_blocking(move || compile(&name, &facts)).await;
-            match graph {
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Ok(Ok(graph)) => {
-                    host.declare(graph);
-                    Some(host)
-                }
-                _ => None,
-            }
-        }
-    })
-    .await;
-    compiled.into_iter().collect()
 }
 
 pub(super) async fn plan(

@@ -387,7 +387,7 @@ impl<'a> PlayGraph<'a> {
                         reload: ranks(&common.watch),
                         restart: ranks(&common.restart_on),
                     },
-                    None => Work::Skipped(String::from("facts are not known yet")),
+                    None => Work::Unknown(String::from(NOT_ASKED)),
                 };
                 (work, vec![service], None, None)
             }
@@ -430,9 +430,7 @@ impl<'a> PlayGraph<'a> {
                 Work::Skipped(format!("`when: {condition}` is false"))
             }
             (Some(Skipped::Tags), _) => Work::Skipped(String::from(NOT_SELECTED)),
-            (Some(Skipped::Undecided), _) | (None, None) => {
-                Work::Skipped(String::from("facts are not known yet"))
-            }
+            (Some(Skipped::Undecided), _) | (None, None) => Work::Unknown(String::from(NOT_ASKED)),
             (None, Some(declared)) => {
                 let mut declared = declared.clone();
                 declared.spare(|| {
@@ -447,6 +445,9 @@ impl<'a> PlayGraph<'a> {
         }
     }
 }
+
+/// Why something is not known that all facts are known for which are asked for.
+const NOT_ASKED: &str = "it needs facts of the project's own, which --untrusted does not ask for";
 
 fn has_guards(common: &Common) -> bool {
     !common.unless.is_empty() || !common.onlyif.is_empty()

@@ -26,7 +26,7 @@ impl Graph {
                 Work::Reaction { service, reload, restart, .. } => {
                     known(&[*service]) && known(reload) && known(restart)
                 }
-                Work::Resource(_) | Work::Restore(_) | Work::Skipped(_) => true,
+                Work::Resource(_) | Work::Restore(_) | Work::Skipped(_) | Work::Unknown(_) => true,
             };
             let watched = [&node.onchanges, &node.onfail].into_iter().flatten();
             (node.play as usize) < self.plays.len()
@@ -121,4 +121,6 @@ pub enum Work {
     Restore(Restore),
     /// Left out, for this reason; satisfies whoever requires it.
     Skipped(String),
+    /// What is declared cannot be told, for this reason.
+    Unknown(String),
 }

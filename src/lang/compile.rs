@@ -60,13 +60,7 @@ impl Play {
     ) -> Vec<Declaration> {
         scope.layers().iter().for_each(|layer| layer.check_names(diagnostics));
         let mut reading = Reading { scope, lenient: false, diagnostics: &mut *diagnostics };
-        let mut environment = IndexMap::new();
-        if let Some(node) = &self.environment {
-            common_keys::add_environment(&mut reading, node, &mut environment);
-        }
-        let becomes = self.becomes.as_ref().and_then(|node| reading.boolean("become", node));
-        let become_user = self.become_user.as_ref();
-        let become_user = become_user.and_then(|node| common_keys::user_name(&mut reading, node));
+        let inherited = Arc::new(self.inherited(&mut reading, options));
         let tags = tags_of(&mut reading, self.tags.as_ref(), &[]);
         let mut compiler = Compiler {
             options,
@@ -77,14 +71,6 @@ impl Play {
             nothing: HashSet::new(),
             commands: HashMap::new(),
         };
-        let inherited = Arc::new(Inherited {
-            becomes: becomes.unwrap_or(options.becomes),
-            become_user: become_user
-                .or_else(|| options.become_user.clone())
-                .unwrap_or_else(|| "root".to_owned()),
-            login: options.login.clone(),
-            environment,
-        });
         let context = Context { scope: scope.clone(), tags, skipped: None, inherited, outer: None };
         compiler.items(&self.items, &context);
         let declarations = compiler.finish();
@@ -93,6 +79,31 @@ impl Play {
             check_reversible(&declarations, diagnostics);
         }
         declarations
+    }
+}
+
+impl Play {
+    /// What its states inherit.
+    pub(super) fn inherited(
+        &self,
+        reading: &mut Reading<'_>,
+        options: &CompileOptions,
+    ) -> Inherited {
+        let mut environment = IndexMap::new();
+        if let Some(node) = &self.environment {
+            common_keys::add_environment(reading, node, &mut environment);
+        }
+        let becomes = self.becomes.as_ref().and_then(|node| reading.boolean("become", node));
+        let become_user = self.become_user.as_ref();
+        let become_user = become_user.and_then(|node| common_keys::user_name(reading, node));
+        Inherited {
+            becomes: becomes.unwrap_or(options.becomes),
+            become_user: become_user
+                .or_else(|| options.become_user.clone())
+                .unwrap_or_else(|| "root".to_owned()),
+            login: options.login.clone(),
+            environment,
+        }
     }
 }
 

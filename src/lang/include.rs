@@ -7,6 +7,7 @@ use super::arguments::is_template;
 use super::composite::Library;
 use super::files::StateFile;
 use super::layer::Layer;
+use super::own_facts::{self, Asked};
 use super::play::{Item, layer, unknown_key, variables};
 use super::state::State;
 use super::yaml::{self, Kind, Node};
@@ -14,7 +15,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::kind;
 
 /// The keys of an included file.
-const FILE_KEYS: &[&str] = &["name", "defaults", "include", "states"];
+const FILE_KEYS: &[&str] = &["name", "defaults", "facts", "include", "states"];
 /// The keys beside an include.
 const INCLUDE_KEYS: &[&str] = &["file", "name", "vars", "when", "tags", "loop", "loop_var"];
 
@@ -40,6 +41,8 @@ pub(super) struct Include {
 pub(super) struct Gathered {
     /// Their defaults, lowest first.
     pub defaults: Vec<Arc<Layer>>,
+    /// What their hosts are asked for.
+    pub facts: Vec<Asked>,
     /// Kinds of states that could not be read; empty names for those that cannot be told.
     pub broken: Vec<String>,
 }
@@ -302,6 +305,7 @@ impl<'a> Loader<'a> {
             match name {
                 "name" => {}
                 "defaults" => defaults = layer(name, value, file, self.diagnostics),
+                "facts" => gathered.facts.extend(own_facts::read(value, self.diagnostics)),
                 "include" => before = self.includes(value, file, gathered),
                 "states" => states = self.states(value, file, gathered),
                 "hosts" => {

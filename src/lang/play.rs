@@ -11,6 +11,7 @@ use super::files::StateFile;
 use super::health::{self, OnFailure};
 use super::include::{Gathered, Include, Loader};
 use super::layer::Layer;
+use super::own_facts::{self, Asked};
 use super::scope::Scope;
 use super::state::State;
 use super::yaml::{Kind, Node};
@@ -35,10 +36,11 @@ const KEYS: &[&str] = &[
     "prune",
     "health",
     "on_failure",
+    "facts",
 ];
 
 /// Keys of the language that this version does not know.
-const LATER_KEYS: &[&str] = &["facts", "rollout", "finally"];
+const LATER_KEYS: &[&str] = &["rollout", "finally"];
 
 /// Keys of other tools' plays, and what stands for them here.
 const FOREIGN: &[(&str, &str)] = &[
@@ -87,6 +89,7 @@ pub struct Play {
     defaults: Vec<Arc<Layer>>,
     vars: Option<Arc<Layer>>,
     vars_files: Vec<VarsFile>,
+    pub(super) facts: Vec<Asked>,
     file: Arc<StateFile>,
 }
 
@@ -203,6 +206,7 @@ impl Play {
             defaults: Vec::new(),
             vars: None,
             vars_files: Vec::new(),
+            facts: Vec::new(),
             file,
         }
     }
@@ -316,6 +320,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     let mut own_defaults = None;
     let mut own_states = Vec::new();
     let mut own_health = Vec::new();
+    let mut own_facts = Vec::new();
     for (key, value) in entries {
         let name = key.as_text().unwrap_or_default();
         if value.is_null() && KEYS.contains(&name) && name != "hosts" {
@@ -345,6 +350,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
             "vars" => play.vars = layer(name, value, file, loader.diagnostics),
             "defaults" => own_defaults = layer(name, value, file, loader.diagnostics),
             "vars_files" => play.vars_files = vars_files(value, file, loader),
+            "facts" => own_facts = own_facts::read(value, loader.diagnostics),
             "include" => play.items = loader.includes(value, file, &mut gathered),
             "states" => own_states = loader.states(value, file, &mut gathered),
             _ => loader.diagnostics.push(unknown_key(name, key.span, "a play", KEYS)),
@@ -383,6 +389,8 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     play.defaults = gathered.defaults;
     play.defaults.extend(own_defaults);
     play.broken = gathered.broken;
+    play.facts = gathered.facts;
+    play.facts.append(&mut own_facts);
     Some(play)
 }
 

@@ -1,8 +1,8 @@
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Component, Path};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use minijinja::value::{Enumerator, Object, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -31,6 +31,8 @@ const TEXT_LIMIT: usize = 64 << 20;
 pub enum Facts {
     /// It has been asked.
     Known(Json),
+    /// It has been asked, but not for these ones.
+    Partly(Json, Vec<String>),
     /// There has been no connection so far.
     Unknown,
 }
@@ -88,6 +90,8 @@ struct Inner {
     items: BTreeMap<Arc<str>, Item>,
     /// Where the items of loops come from.
     loops: BTreeMap<Arc<str>, Loop>,
+    /// Who is told when the facts are used, and of which host they are.
+    told: Option<(Arc<HostVariables>, String)>,
     cache: Mutex<HashMap<Arc<str>, Cached>>,
 }
 
@@ -155,6 +159,7 @@ impl Scope {
     ) -> Self {
         let facts = match facts {
             Facts::Known(facts) => Some(value::value_of(&facts)),
+            Facts::Partly(facts, unasked) => Some(partly_known(&facts, unasked)),
             Facts::Unknown => None,
         };
         let inner = Inner {
@@ -164,8 +169,17 @@ impl Scope {
             facts,
             items: BTreeMap::new(),
             loops: BTreeMap::new(),
+            told: None,
             cache: Mutex::default(),
         };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same; whenever the facts are used it is noted that those of `host` are.
+    #[must_use]
+    pub fn telling(&self, host: &str, all: &Arc<HostVariables>) -> Self {
+        let mut inner = self.inner.renewed();
+        inner.told = Some((Arc::clone(all), String::from(host)));
         Self { inner: Arc::new(inner) }
     }
 
@@ -419,6 +433,7 @@ impl Inner {
             facts: self.facts.clone(),
             items: self.items.clone(),
             loops: self.loops.clone(),
+            told: self.told.clone(),
             cache: Mutex::default(),
         }
     }
@@ -585,6 +600,9 @@ impl Inner {
         }
         if is_facts(name) {
             mark_outside();
+            if let Some((all, host)) = &self.told {
+                all.note_use(host);
+            }
             return Some(self.facts.clone().unwrap_or_else(unknown));
         }
         if let Some(value) = self.magic.get(name) {
@@ -656,6 +674,13 @@ impl Inner {
         names.dedup();
         names
     }
+}
+
+/// Facts of which some are not known.
+fn partly_known(facts: &Json, unasked: Vec<String>) -> Value {
+    let known = facts.as_object().into_iter().flatten();
+    let known = known.map(|(name, fact)| (name.clone(), value::value_of(fact)));
+    Value::from_pairs(known.chain(unasked.into_iter().map(|name| (name, unknown()))))
 }
 
 fn is_facts(name: &str) -> bool {
@@ -770,9 +795,17 @@ impl Object for Root {
 
 /// `hostvars`: the scopes of all hosts by name. It is part of every scope, so it is made before
 /// them and filled afterwards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct HostVariables {
-    scopes: OnceLock<BTreeMap<String, Scope>>,
+    scopes: RwLock<BTreeMap<String, Scope>>,
+    /// Hosts whose facts something has used.
+    used: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for HostVariables {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the variables of all hosts")
+    }
 }
 
 impl HostVariables {
@@ -781,23 +814,36 @@ impl HostVariables {
         Value::from_dyn_object(self.clone())
     }
 
-    /// Fills it; what comes later than the first is ignored.
-    pub fn fill(&self, scopes: BTreeMap<String, Scope>) {
-        let _ = self.scopes.set(scopes);
+    /// Takes the scope of a host, in place of the one that it had.
+    pub fn set(&self, host: String, scope: Scope) {
+        self.scopes.write().unwrap_or_else(PoisonError::into_inner).insert(host, scope);
+    }
+
+    fn note_use(&self, host: &str) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used.contains(host) {
+            used.insert(host.to_owned());
+        }
+    }
+
+    /// The hosts whose facts something has used so far.
+    pub fn used(&self) -> BTreeSet<String> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn scopes(&self) -> RwLockReadGuard<'_, BTreeMap<String, Scope>> {
+        self.scopes.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Object for HostVariables {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let scope = self.scopes.get()?.get(key.as_str()?)?;
-        Some(Value::from_object(Root(scope.inner.clone())))
+        let inner = self.scopes().get(key.as_str()?)?.inner.clone();
+        Some(Value::from_object(Root(inner)))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let scopes = self.scopes.get();
-        Enumerator::Values(
-            scopes.into_iter().flatten().map(|(name, _)| Value::from(name)).collect(),
-        )
+        Enumerator::Values(self.scopes().keys().map(Value::from).collect())
     }
 }
 

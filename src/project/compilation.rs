@@ -9,8 +9,8 @@ use crate::graph::{self, Graph, PlayDeclarations};
 use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, not_plain};
 use crate::lang::yaml::Node;
 use crate::lang::{
-    CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names, Play,
-    Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, value_of,
+    CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names,
+    OwnFact, Play, Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, value_of,
 };
 use crate::ssh::{is_host_name, is_user_name};
 
@@ -40,6 +40,17 @@ pub struct Compilation {
     common: BTreeMap<String, TemplateValue>,
     /// The graphs of hosts whose declarations do not depend on facts.
     ready: Mutex<HashMap<String, Arc<Graph>>>,
+    host_variables: Arc<HostVariables>,
+    /// What is known of hosts, and own facts that nobody asks for.
+    facts: Mutex<HashMap<String, Facts>>,
+}
+
+/// What is declared for a host whose facts are known.
+pub enum Compiled {
+    /// This.
+    Graph(Arc<Graph>),
+    /// That cannot be told without facts of these other hosts.
+    Lacks(Vec<String>),
 }
 
 /// What is known of a host before it is connected to.
@@ -76,6 +87,8 @@ impl Compilation {
             layers: HashMap::new(),
             common: BTreeMap::new(),
             ready: Mutex::default(),
+            host_variables: Arc::default(),
+            facts: Mutex::default(),
         };
         compilation.select(limit, diagnostics);
         compilation.share();
@@ -123,28 +136,26 @@ impl Compilation {
                 (group.to_owned(), json!(self.inventory.members(group).unwrap_or_default()))
             })
             .collect();
-        let host_variables = Arc::new(HostVariables::default());
         self.common = BTreeMap::from([
             (String::from("groups"), value_of(&Value::Object(groups))),
-            (String::from("hostvars"), host_variables.value()),
+            (String::from("hostvars"), self.host_variables.value()),
         ]);
         let mut names: Vec<String> = self.inventory.hosts().map(str::to_owned).collect();
         names.extend(self.hosts.iter().filter(|host| *host == "localhost").cloned());
         for name in &names {
             self.layers.insert(name.clone(), inventory_layers(&self.inventory, name));
         }
-        let scopes = names.into_iter().map(|name| {
-            let scope = self.own_scope(&name);
-            (name, scope)
-        });
-        host_variables.fill(scopes.collect());
+        for name in names {
+            let scope = self.own_scope(&name, Facts::Unknown).telling(&name, &self.host_variables);
+            self.host_variables.set(name, scope);
+        }
     }
 
-    /// What a host's names mean outside of a play, before there are facts.
-    fn own_scope(&self, host: &str) -> Scope {
+    /// What a host's names mean outside of a play.
+    fn own_scope(&self, host: &str, facts: Facts) -> Scope {
         let mut layers = self.inventory_layers(host);
         layers.push(self.extra.clone());
-        Scope::new(self.templates.clone(), layers, self.magic(host, &[]), Facts::Unknown)
+        Scope::new(self.templates.clone(), layers, self.magic(host, &[]), facts)
     }
 
     /// All hosts that a play selects, in inventory order.
@@ -155,23 +166,25 @@ impl Compilation {
     /// Compiles all hosts without facts; says what is wrong, and what is known by then.
     pub fn check(&self, diagnostics: &mut Diagnostics) -> IndexMap<String, Outline> {
         let mut unmatched = Unmatched::new(&self.options);
+        let facts = Facts::Unknown;
         let outlines = self
             .hosts
             .iter()
             .map(|host| {
-                let (plays, asks) =
-                    asks_for_facts(|| self.declarations(host, &Facts::Unknown, diagnostics));
+                let (plays, asks) = asks_for_facts(|| self.declarations(host, &facts, diagnostics));
                 // Cycles do not depend on facts.
                 let graph = graph::build(&plays, &self.sources, diagnostics);
                 if !asks {
                     let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
                     ready.insert(host.clone(), Arc::new(graph));
                 }
+                let asked = self.questions_with(host, &facts, diagnostics);
                 let all = || plays.iter().flat_map(|play| &play.declarations);
                 plays.iter().for_each(|play| unmatched.see(&play.declarations));
                 let outline = Outline {
                     // Where nothing is declared the command line says it.
                     becomes: all().any(|declaration| declaration.common.become_user.is_some())
+                        || asked.iter().any(|fact| fact.become_user.is_some())
                         || (all().next().is_none() && self.options.becomes),
                     packages: all()
                         .filter(|declaration| declaration.spec.name == "package")
@@ -187,26 +200,90 @@ impl Compilation {
         outlines
     }
 
-    /// What is declared for a host whose facts are known.
-    pub fn compile(&self, host: &str, facts: Value, diagnostics: &mut Diagnostics) -> Arc<Graph> {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
-        if let Some(graph) = ready {
-            return graph;
-        }
-        let plays = self.declarations(host, &Facts::Known(facts), diagnostics);
-        for declaration in plays.iter().flat_map(|play| &play.declarations) {
-            let undecided = declaration.skipped == Some(Skipped::Undecided)
-                || (declaration.skipped.is_none() && declaration.declared.is_none());
-            if undecided && !diagnostics.has_errors() {
-                let message = format!("{} needs facts of another host", declaration.id);
-                diagnostics.push(
-                    Diagnostic::error("unsupported", message)
-                        .at(declaration.span, "")
-                        .help("facts of other hosts (`hostvars[…].facts`) are not supported yet"),
-                );
+    /// What a host is to be asked for once its facts are known.
+    pub fn questions(
+        &self,
+        host: &str,
+        facts: &Value,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<OwnFact> {
+        self.questions_with(host, &Facts::Known(facts.clone()), diagnostics)
+    }
+
+    fn questions_with(
+        &self,
+        host: &str,
+        facts: &Facts,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<OwnFact> {
+        let mut questions: Vec<OwnFact> = Vec::new();
+        for (play, members) in self.plays_of(host) {
+            if !play.has_own_facts() {
+                continue;
+            }
+            let scope = self.scope(host, play, members, facts, diagnostics);
+            for one in play.own_facts(&scope, &self.options, diagnostics) {
+                match questions.iter().find(|other| other.name == one.name) {
+                    Some(other) if OwnFact { span: other.span, ..one.clone() } != *other => {
+                        let message = format!("the fact `{}` is declared twice", one.name);
+                        diagnostics.push(
+                            Diagnostic::error("declared-twice", message)
+                                .at(one.span, "differently here")
+                                .at(other.span, "first here"),
+                        );
+                    }
+                    Some(_) => {}
+                    None => questions.push(one),
+                }
             }
         }
-        Arc::new(graph::build(&plays, &self.sources, diagnostics))
+        questions
+    }
+
+    /// The plays of a host, with all hosts of each.
+    fn plays_of(&self, host: &str) -> impl Iterator<Item = (&Play, &[String])> {
+        let plays = self.program.plays.iter().zip(self.members.iter().map(Vec::as_slice));
+        plays.filter(move |(_, members)| members.iter().any(|member| member == host))
+    }
+
+    /// Takes in what is known of a host.
+    pub fn learn(&self, host: &str, facts: Facts) {
+        let scope = self.own_scope(host, facts.clone()).telling(host, &self.host_variables);
+        self.host_variables.set(host.to_owned(), scope);
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), facts);
+    }
+
+    /// Hosts whose facts others need, and which are not known so far.
+    pub fn wanted(&self) -> Vec<String> {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.host_variables.used().into_iter().filter(|host| !facts.contains_key(host)).collect()
+    }
+
+    /// Whether any host needs facts of another one, as far as can be told.
+    pub fn spans_hosts(&self) -> bool {
+        !self.host_variables.used().is_empty()
+    }
+
+    /// What is declared for a host whose facts are known.
+    pub fn compile(&self, host: &str, diagnostics: &mut Diagnostics) -> Compiled {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        if let Some(graph) = ready {
+            return Compiled::Graph(graph);
+        }
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        let facts = facts.unwrap_or(Facts::Unknown);
+        let plays = self.declarations(host, &facts, diagnostics);
+        let undecided = plays.iter().flat_map(|play| &play.declarations).any(|declaration| {
+            declaration.skipped == Some(Skipped::Undecided)
+                || (declaration.skipped.is_none() && declaration.declared.is_none())
+        });
+        if undecided && !diagnostics.has_errors() {
+            let wanted = self.wanted();
+            if !wanted.is_empty() {
+                return Compiled::Lacks(wanted);
+            }
+        }
+        Compiled::Graph(Arc::new(graph::build(&plays, &self.sources, diagnostics)))
     }
 
     fn declarations(
@@ -271,11 +348,10 @@ impl Compilation {
 
     /// How a host is reached, and whom to become there; none if that was refused.
     pub fn connection(&self, host: &str, diagnostics: &mut Diagnostics) -> Option<Connection> {
-        let scope = self.own_scope(host);
+        let scope = self.own_scope(host, Facts::Unknown);
         let evaluate = |node: &Node| known(&scope, node);
         let mut connection = self.inventory.connection(host, &evaluate, diagnostics)?;
-        let mine = self.program.plays.iter().zip(&self.members);
-        for (play, _) in mine.filter(|(_, members)| members.iter().any(|member| member == host)) {
+        for (play, _) in self.plays_of(host) {
             if let Some(node) = &play.remote_user {
                 let user = text(&scope, node, diagnostics);
                 if let Some(user) = user.as_ref().filter(|user| !is_user_name(user)) {
@@ -317,7 +393,7 @@ impl Compilation {
         node: &Node,
         diagnostics: &mut Diagnostics,
     ) -> Option<String> {
-        text(&self.own_scope(host), node, diagnostics)
+        text(&self.own_scope(host, Facts::Unknown), node, diagnostics)
     }
 }
 

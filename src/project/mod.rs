@@ -12,7 +12,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 
 pub use commit::commit;
-pub use compilation::{Compilation, Outline};
+pub use compilation::{Compilation, Compiled, Outline};
 pub use download::Download;
 pub use settings::Settings;
 

@@ -23,6 +23,8 @@ pub const STOPPED: &str = "the run was stopped";
 /// What the controller says.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToAgent {
+    /// Run these commands, which only read, and tell what they write.
+    Ask(Vec<Question>),
     /// Compare the host with this graph.
     Plan {
         /// What is declared.
@@ -108,6 +110,22 @@ pub struct PlanOptions {
     pub login: bool,
 }
 
+/// A command that only reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// As whom it runs; none: the login user.
+    pub become_user: Option<String>,
+    /// Added to its environment.
+    pub environment: Vec<(String, String)>,
+    /// How long it may take, in milliseconds.
+    pub timeout: u64,
+}
+
+/// What a command wrote, or why it gave no answer.
+pub type Answer = Result<String, String>;
+
 /// What the agent says.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromAgent {
@@ -117,6 +135,8 @@ pub enum FromAgent {
     Alive,
     /// These contents are needed, in this order.
     Need(Vec<ContentId>),
+    /// An answer to [`ToAgent::Ask`]; in the order of the questions.
+    Answer(Answer),
     /// Nodes were planned.
     Planned(Vec<PlannedNode>),
     /// Another run has the host's lock; nothing was planned.

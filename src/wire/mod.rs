@@ -9,8 +9,8 @@ mod message;
 
 pub use frame::{FRAME_LIMIT, WireError, decode, encode, read_frame, write_frame};
 pub use message::{
-    AddedNode, Bound, CutOff, Differing, Facts, FromAgent, HEARTBEAT, Hello, MAGIC, Notes, Outcome,
-    PlanOptions, PlannedNode, SILENCE, STOPPED, ShownChange, ToAgent,
+    AddedNode, Answer, Bound, CutOff, Differing, Facts, FromAgent, HEARTBEAT, Hello, MAGIC, Notes,
+    Outcome, PlanOptions, PlannedNode, Question, SILENCE, STOPPED, ShownChange, ToAgent,
 };
 
 /// The build that both ends must be of.

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::{Answer, RemotePath};
 
 /// Most bytes of each output that are kept; the end counts more than the beginning.
-const OUTPUT_LIMIT: usize = 1 << 20;
+pub const OUTPUT_LIMIT: usize = 1 << 20;
 /// How long outputs are still read after the program has ended, for programs that leave a daemon
 /// behind which holds them open.
 const LINGER: Duration = Duration::from_millis(200);

@@ -14,8 +14,8 @@ use converge::diagnostic::{Diagnostic, Diagnostics, Sources, Style, render};
 use converge::fleet::{PlanFile, SavedPlan};
 use converge::inventory::{Given, Inventory, Pattern, Spec, Trust};
 use converge::lang::yaml::Node;
-use converge::lang::{CompileOptions, LookupEnvironment, Program, Templates};
-use converge::project::Compilation;
+use converge::lang::{CompileOptions, Facts, LookupEnvironment, Program, Templates};
+use converge::project::{Compilation, Compiled};
 use converge::ssh::known_hosts::{HostKey, HostName, KnownHosts};
 use converge::ssh::{Environment, Request, Resolved, share_settings};
 use converge::wire::{self, FromAgent, ToAgent};
@@ -77,8 +77,11 @@ pub fn state_file(bytes: &[u8]) {
     for host in compilation.hosts() {
         compilation.connection(host, &mut diagnostics);
         let facts = serde_json::json!({ "os": { "family": "debian" }, "cpus": 2 });
-        let graph = compilation.compile(host, facts, &mut diagnostics);
-        assert!(graph.is_sound());
+        compilation.questions(host, &facts, &mut diagnostics);
+        compilation.learn(host, Facts::Known(facts));
+        if let Compiled::Graph(graph) = compilation.compile(host, &mut diagnostics) {
+            assert!(graph.is_sound());
+        }
     }
     say(diagnostics, &sources);
 }

@@ -13,7 +13,8 @@ use crate::report::{
 };
 use crate::ssh::{self, bootstrap};
 use crate::wire::{
-    self, AddedNode, Bound, Differing, FromAgent, Notes, PlanOptions, PlannedNode, STOPPED, ToAgent,
+    self, AddedNode, Answer, Bound, Differing, FromAgent, Notes, PlanOptions, PlannedNode,
+    Question, STOPPED, ToAgent,
 };
 
 /// Most bytes of facts that are believed.
@@ -32,6 +33,10 @@ pub(super) struct HostError {
 impl HostError {
     fn new(status: Status, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), summary: Summary::default() }
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Status::Failed, message)
     }
 
     pub(super) fn stopped() -> Self {
@@ -201,6 +206,27 @@ impl Host {
     /// The host's facts as JSON text.
     pub(super) fn facts(&self) -> &str {
         &self.facts
+    }
+
+    /// Has commands run that only read, and gives what each wrote.
+    pub(super) async fn ask(&mut self, questions: Vec<Question>) -> Result<Vec<Answer>, HostError> {
+        let count = questions.len();
+        self.link.say(&ToAgent::Ask(questions)).map_err(|error| self.lost(&error))?;
+        let mut answers = Vec::with_capacity(count);
+        while answers.len() < count {
+            match self.link.next().await.map_err(|error| self.lost(&error))? {
+                FromAgent::Answer(answer) => {
+                    let size = answer.as_ref().map_or_else(String::len, String::len);
+                    if size > FACTS_LIMIT {
+                        return Err(self.failed(String::from("an answer is too long to be read")));
+                    }
+                    answers.push(answer);
+                }
+                FromAgent::Fatal(message) => return Err(self.failed(message)),
+                _ => return Err(self.failed(String::from("the agent answers out of turn"))),
+            }
+        }
+        Ok(answers)
     }
 
     /// Takes what is declared.

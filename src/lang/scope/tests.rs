@@ -439,7 +439,8 @@ fn variables_of_other_hosts_are_evaluated_there() {
         Scope::new(inner.templates.clone(), layers, magic.clone(), Facts::Unknown)
     };
     let (web1, db1) = (scope("80"), scope("5432"));
-    hosts.fill(BTreeMap::from([(String::from("web1"), web1.clone()), (String::from("db1"), db1)]));
+    hosts.set(String::from("web1"), web1.clone());
+    hosts.set(String::from("db1"), db1);
     assert_eq!(web1.evaluate(&case.node), Ok(Evaluated::Known(Json::from(":5432"))));
 }
 
