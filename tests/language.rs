@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use converge::diagnostic::{Diagnostics, Sources, Style, render};
+use converge::kind::SPECS;
 use converge::lang::{
     CompileOptions, ContentStore, Declaration, Facts, Layer, LookupEnvironment, Program, Scope,
     Skipped, Templates,
@@ -109,6 +110,41 @@ fn right_input_gives_exactly_these_declarations() {
         assert_eq!(messages, "", "{}", path.display());
         listed(&declarations)
     });
+}
+
+#[test]
+fn defaults_are_what_leaving_out_means() {
+    // A service that is masked is stopped.
+    let no_values = [("service", "state")];
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("htdocs")).unwrap();
+    fs::write(folder.path().join("nginx-signing.asc"), "-----BEGIN PGP PUBLIC KEY BLOCK-----")
+        .unwrap();
+    let path = folder.path().join("states.yml");
+    let declared = |state: &str| {
+        fs::write(&path, format!("hosts: all\nstates:\n{state}\n")).unwrap();
+        let (declarations, messages) = compile(&path, &facts(), &CompileOptions::default());
+        declarations[0].declared.clone().unwrap_or_else(|| panic!("{state}\n{messages}"))
+    };
+    let mut count = 0;
+    for spec in SPECS {
+        // The first state of the example.
+        let example = spec.example.split("\n- ").next().unwrap().trim_end();
+        for argument in spec.arguments {
+            let Some(default) = argument.default() else { continue };
+            if no_values.contains(&(spec.name, argument.name)) {
+                continue;
+            }
+            count += 1;
+            let given = format!("  {}:", argument.name);
+            let lines: Vec<&str> =
+                example.lines().filter(|line| !line.starts_with(&given)).collect();
+            let without = lines.join("\n");
+            let with = format!("{without}\n{given} '{default}'");
+            assert_eq!(declared(&without), declared(&with), "{} {}", spec.name, argument.name);
+        }
+    }
+    assert!(count >= 25, "only {count} arguments have a default");
 }
 
 #[test]

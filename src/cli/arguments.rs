@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Inventory(InventoryArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
+    /// Print the JSON Schema of state files, for editors.
+    Schema,
 }
 
 #[derive(Args, Clone, Debug)]

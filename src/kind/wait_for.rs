@@ -88,13 +88,15 @@ pub static SPEC: Spec = Spec {
             "With `http`: names of headers, with a regular expression for the value of each",
         ),
         Argument::optional("command", Shape::Text, "A shell line that succeeds"),
-        Argument::optional("within", Shape::Duration, "How long at most; 300s"),
-        Argument::optional("every", Shape::Duration, "The pause between two looks; 1s"),
+        Argument::optional("within", Shape::Duration, "How long at most").with_default("300s"),
+        Argument::optional("every", Shape::Duration, "The pause between two looks")
+            .with_default("1s"),
         Argument::optional(
             "successes",
             Shape::Integer,
-            "So many looks in a row have to find that it holds; 1",
-        ),
+            "So many looks in a row have to find that it holds",
+        )
+        .with_default("1"),
         Argument::optional(
             "for",
             Shape::Duration,

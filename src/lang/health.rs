@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keywords::{CHECK, keyword};
 use super::play::unknown_key;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
@@ -16,9 +17,6 @@ pub enum OnFailure {
     Rollback,
 }
 
-/// The keys of a check.
-const KEYS: [&str; 10] =
-    ["http", "status", "body", "header", "tcp", "command", "within", "every", "successes", "for"];
 /// Keys of the language that this version does not know.
 const LATER: [&str; 4] = ["prometheus", "error_log", "from", "max_error_rate"];
 
@@ -78,14 +76,14 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
             "tcp" => "port",
             word => word,
         };
-        let known = key.as_text().is_some_and(|word| KEYS.contains(&word));
+        let known = key.as_text().is_some_and(|word| keyword(CHECK, word).is_some());
         if !known {
             let word = key.as_text().unwrap_or_default();
             diagnostics.push(if LATER.contains(&word) {
                 let message = format!("`{word}` of `health` is not supported by this version");
                 Diagnostic::error("unsupported", message).at(key.span, "")
             } else {
-                unknown_key(word, key.span, "a check of `health`", &KEYS)
+                unknown_key(word, key.span, "a check of `health`", CHECK)
             });
             continue;
         }

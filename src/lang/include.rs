@@ -6,17 +6,13 @@ use std::sync::Arc;
 use super::arguments::is_template;
 use super::composite::Library;
 use super::files::StateFile;
+use super::keywords::{INCLUDE, INCLUDED_FILE, keyword};
 use super::layer::Layer;
 use super::play::{Item, layer, unknown_key, variables};
 use super::state::State;
 use super::yaml::{self, Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::kind;
-
-/// The keys of an included file.
-const FILE_KEYS: &[&str] = &["name", "defaults", "include", "states"];
-/// The keys beside an include.
-const INCLUDE_KEYS: &[&str] = &["file", "name", "vars", "when", "tags", "loop", "loop_var"];
 
 /// An include: the states of its files, under its conditions and with its variables.
 #[derive(Clone, Debug)]
@@ -253,7 +249,7 @@ impl<'a> Loader<'a> {
                 "tags" => include.tags = Some(value.clone()),
                 "loop" => include.looped = Some(value.clone()),
                 "loop_var" => include.loop_var = Some(value.clone()),
-                _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE_KEYS)),
+                _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE)),
             }
         }
         for name in names.items().unwrap_or(std::slice::from_ref(names)) {
@@ -296,7 +292,7 @@ impl<'a> Loader<'a> {
         let mut defaults = None;
         for (key, value) in entries {
             let name = key.as_text().unwrap_or_default();
-            if value.is_null() && FILE_KEYS.contains(&name) {
+            if value.is_null() && keyword(INCLUDED_FILE, name).is_some() {
                 continue;
             }
             match name {
@@ -315,7 +311,7 @@ impl<'a> Loader<'a> {
                     name,
                     key.span,
                     "an included file",
-                    FILE_KEYS,
+                    INCLUDED_FILE,
                 )),
             }
         }

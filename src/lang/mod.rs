@@ -17,11 +17,13 @@ mod filters;
 mod health;
 mod include;
 mod keys;
+mod keywords;
 mod layer;
 mod lenient;
 mod lookup;
 mod play;
 mod references;
+mod schema;
 mod scope;
 mod state;
 mod template;
@@ -36,10 +38,14 @@ pub use declaration::{
 };
 pub use filters::{filter_names, test_names};
 pub use health::OnFailure;
+pub use keywords::{
+    CHECK, COMMON, Form, INCLUDE, INCLUDED_FILE, KIND, KIND_ARGUMENT, Keyword, PLAY,
+};
 pub use layer::Layer;
 pub use minijinja::Value as TemplateValue;
 pub use play::{Play, Program};
 pub use references::Names;
+pub use schema::schema;
 pub use scope::{Evaluated, Facts, HostVariables, OMIT, Rendered, Scope, Truth};
 pub use template::{LookupEnvironment, Templates};
 pub use value::{asks_for_facts, value_of};

@@ -10,32 +10,12 @@ use super::conditions::is_variable;
 use super::files::StateFile;
 use super::health::{self, OnFailure};
 use super::include::{Gathered, Include, Loader};
+use super::keywords::{Keyword, PLAY, keyword, names};
 use super::layer::Layer;
 use super::scope::Scope;
 use super::state::State;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
-
-/// The keys of a play.
-const KEYS: &[&str] = &[
-    "name",
-    "hosts",
-    "connection",
-    "remote_user",
-    "become",
-    "become_user",
-    "vars",
-    "vars_files",
-    "defaults",
-    "include",
-    "states",
-    "environment",
-    "tags",
-    "any_errors_fatal",
-    "prune",
-    "health",
-    "on_failure",
-];
 
 /// Keys of the language that this version does not know.
 const LATER_KEYS: &[&str] = &["facts", "rollout", "finally"];
@@ -318,7 +298,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     let mut own_health = Vec::new();
     for (key, value) in entries {
         let name = key.as_text().unwrap_or_default();
-        if value.is_null() && KEYS.contains(&name) && name != "hosts" {
+        if value.is_null() && keyword(PLAY, name).is_some() && name != "hosts" {
             continue;
         }
         match name {
@@ -347,7 +327,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
             "vars_files" => play.vars_files = vars_files(value, file, loader),
             "include" => play.items = loader.includes(value, file, &mut gathered),
             "states" => own_states = loader.states(value, file, &mut gathered),
-            _ => loader.diagnostics.push(unknown_key(name, key.span, "a play", KEYS)),
+            _ => loader.diagnostics.push(unknown_key(name, key.span, "a play", PLAY)),
         }
     }
     if play.hosts.is_none() && !entries.iter().any(|(key, _)| key.as_text() == Some("hosts")) {
@@ -456,7 +436,12 @@ pub(super) fn variables(
 }
 
 /// That a key is not known where it stands; `what` is what has these keys.
-pub(super) fn unknown_key(name: &str, span: Span, what: &str, keys: &[&str]) -> Diagnostic {
+pub(super) fn unknown_key(
+    name: &str,
+    span: Span,
+    what: &str,
+    keys: &'static [Keyword],
+) -> Diagnostic {
     if LATER_KEYS.contains(&name) {
         let message = format!("`{name}` is not supported by this version");
         return Diagnostic::error("unsupported", message).at(span, "");
@@ -465,10 +450,10 @@ pub(super) fn unknown_key(name: &str, span: Span, what: &str, keys: &[&str]) -> 
     if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
         return diagnostic.at(span, *instead);
     }
-    match nearest(name, keys.iter().copied()) {
+    match nearest(name, names(keys)) {
         Some(near) => diagnostic.at(span, format!("did you mean `{near}`?")),
         None => {
-            let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let keys: Vec<_> = names(keys).map(|key| format!("`{key}`")).collect();
             diagnostic.at(span, "").help(format!("{what} takes {}", keys.join(", ")))
         }
     }
