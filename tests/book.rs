@@ -66,6 +66,46 @@ fn every_key_of_the_language_is_on_its_page() {
 }
 
 #[test]
+fn doc_says_what_the_pages_say() {
+    // Somewhere that is no project.
+    let folder = tempfile::tempdir().unwrap();
+    let doc = |topic: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_converge"));
+        let output = command.arg("doc").args(topic).current_dir(folder.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, list, _) = doc(&[]);
+    assert_eq!(code, Some(0));
+    for spec in SPECS {
+        let line = |line: &str| line.contains(spec.name) && line.ends_with(spec.summary);
+        assert!(list.lines().any(line), "{} is not listed", spec.name);
+        let (code, page, _) = doc(&[spec.name]);
+        assert_eq!(code, Some(0), "{}", spec.name);
+        for argument in spec.arguments {
+            let entry = format!(
+                "  {}: {}\n      {}\n",
+                argument.name,
+                argument.describe(),
+                argument.summary
+            );
+            assert!(page.contains(&entry), "{entry} is not in\n{page}");
+        }
+        let example = spec.example.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        assert!(page.ends_with(&format!("\nExample:\n\n{example}")), "{page}");
+        assert!(spec.exclusions().iter().all(|sentence| page.contains(sentence)), "{page}");
+    }
+    for (topic, keys) in [("play", PLAY), ("play", CHECK), ("common", COMMON)] {
+        let (_, page, _) = doc(&[topic]);
+        for key in keys {
+            assert!(page.contains(key.summary), "{} is not in\n{page}", key.name);
+        }
+    }
+    let message = "error: there is no kind `fiel`; did you mean `file`?\n";
+    assert_eq!(doc(&["fiel"]), (Some(1), String::new(), message.to_owned()));
+}
+
+#[test]
 fn all_filters_and_tests_are_listed() {
     let path = book().join("state-files.md");
     let page = fs::read_to_string(&path).unwrap();
@@ -126,9 +166,18 @@ fn every_option_has_its_line() {
         assert!(page.contains(&format!("--{option}")), "--{option} is not on the page");
     }
     assert!(count > 15, "the help was not understood:\n{help}");
-    for command in
-        ["plan", "apply", "undo", "status", "history", "test", "inventory", "sandbox", "schema"]
-    {
+    for command in [
+        "plan",
+        "apply",
+        "undo",
+        "status",
+        "history",
+        "test",
+        "inventory",
+        "sandbox",
+        "doc",
+        "schema",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in --help");
         assert!(page.contains(&format!("converge {command}")), "{command} is not on the page");
     }

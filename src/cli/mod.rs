@@ -4,6 +4,7 @@
 mod apply;
 mod arguments;
 mod converge;
+mod doc;
 mod history;
 mod inventory;
 mod load;
@@ -40,8 +41,8 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 10] =
-    ["doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "secrets", "vars"];
+const LATER: [&str; 9] =
+    ["facts", "graph", "lint", "logs", "restart", "rollback", "run", "secrets", "vars"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -71,6 +72,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
+        Some(Command::Doc(options)) => doc::run(surroundings, &options),
         Some(Command::Schema) => schema::run(surroundings),
     };
     match result {

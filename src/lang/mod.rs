@@ -21,6 +21,7 @@ mod keywords;
 mod layer;
 mod lenient;
 mod lookup;
+mod manual;
 mod play;
 mod references;
 mod schema;
@@ -42,6 +43,7 @@ pub use keywords::{
     CHECK, COMMON, Form, INCLUDE, INCLUDED_FILE, KIND, KIND_ARGUMENT, Keyword, PLAY,
 };
 pub use layer::Layer;
+pub use manual::{NoSuchTopic, manual};
 pub use minijinja::Value as TemplateValue;
 pub use play::{Play, Program};
 pub use references::Names;

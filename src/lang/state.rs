@@ -11,7 +11,7 @@ use crate::kind::{self, Argument, Spec};
 pub(super) const LATER_COMMON: &[&str] = &["stop_before", "run_once"];
 
 /// Kinds of the language that this version does not know.
-const LATER_KINDS: &[&str] = &[
+pub(super) const LATER_KINDS: &[&str] = &[
     "activate",
     "announce",
     "archive",
