@@ -3,6 +3,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::lines::expression;
 use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, Spec};
 use crate::change::{Act, Change, HttpAnswer, Wait, WaitFor as Until};
 use crate::world::{Entry, RemotePath};
@@ -161,12 +162,13 @@ impl Kind for WaitFor {
             return Err(PlanError::new("`status`, `body` and `header` are about an `http` answer"));
         }
         if let Some(status) = self.status.iter().find(|status| !(100..600).contains(*status)) {
-            return Err(PlanError::new(format!("{status} is not a status of HTTP")));
+            return Err(PlanError::new(format!("`status`: {status} is not one of HTTP")));
         }
-        for pattern in self.body.iter().chain(self.header.values()) {
-            regex::Regex::new(pattern).map_err(|error| {
-                PlanError::new(format!("`{pattern}` is not a regular expression: {error}"))
-            })?;
+        if let Some(body) = &self.body {
+            expression("body", body)?;
+        }
+        for pattern in self.header.values() {
+            expression("header", pattern)?;
         }
         if self.successes == 0 {
             return Err(PlanError::new("`successes` is at least 1"));

@@ -70,7 +70,7 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
     };
     let text = |text: &str| Node::text(check.span, text);
     let mut state = vec![(text("wait_for"), Node::text(check.span, name))];
-    let mut what = 0;
+    let (mut what, mut unknown) = (0, false);
     for (key, value) in entries {
         let named = match key.as_text().unwrap_or_default() {
             "tcp" => "port",
@@ -78,6 +78,7 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
         };
         let known = key.as_text().is_some_and(|word| keyword(CHECK, word).is_some());
         if !known {
+            unknown = true;
             let word = key.as_text().unwrap_or_default();
             diagnostics.push(if LATER.contains(&word) {
                 let message = format!("`{word}` of `health` is not supported by this version");
@@ -91,8 +92,11 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
         state.push((Node::text(key.span, named), value.clone()));
     }
     if what != 1 {
-        let message = "a check of `health` has one of `http`, `tcp` and `command`";
-        diagnostics.push(Diagnostic::error("missing-argument", message).at(check.span, ""));
+        // It may be the key that was not understood.
+        if what > 1 || !unknown {
+            let message = "a check of `health` has one of `http`, `tcp` and `command`";
+            diagnostics.push(Diagnostic::error("missing-argument", message).at(check.span, ""));
+        }
         return None;
     }
     if check.get("within").is_none() {

@@ -210,9 +210,7 @@ impl<'a> Loader<'a> {
             let include = match one.entries() {
                 Some(entries) => {
                     let Some(name) = one.get("file") else {
-                        let message = "an include names its `file`";
-                        let diagnostic = Diagnostic::error("missing-argument", message);
-                        self.diagnostics.push(diagnostic.at(one.span, ""));
+                        self.no_file(one);
                         continue;
                     };
                     self.include(name, entries, file, gathered)
@@ -222,6 +220,26 @@ impl<'a> Loader<'a> {
             items.push(Item::Include(Box::new(include)));
         }
         items
+    }
+
+    /// Says that an include names no file; rather than that, which of its keys is none.
+    fn no_file(&mut self, include: &Node) {
+        let keys = include.entries().unwrap_or_default().iter().map(|(key, _)| key);
+        let wrong = keys.filter_map(|key| key.as_text().map(|name| (name, key.span)));
+        let mut wrong = wrong.filter(|(name, _)| keyword(INCLUDE, name).is_none()).peekable();
+        if wrong.peek().is_none() {
+            let message = "an include names its `file`";
+            let diagnostic = Diagnostic::error("missing-argument", message);
+            self.diagnostics.push(diagnostic.at(include.span, ""));
+        }
+        for (name, span) in wrong {
+            self.diagnostics.push(unknown_key(name, span, "an include", INCLUDE));
+        }
+    }
+
+    /// Where the file that is read was named; none for the state file itself.
+    pub fn mention(&self) -> Option<Span> {
+        self.open.last()?.mention
     }
 
     /// An include: the file (or files) named, and what stands beside the name.
@@ -331,8 +349,15 @@ impl<'a> Loader<'a> {
             Kind::Sequence(items) => items,
             _ => {
                 let message = format!("`states` takes a list of states, not {}", value.describe());
-                let label =
-                    if value.entries().is_some() { "put `- ` before each state" } else { "" };
+                let label = match value.entries() {
+                    Some([(key, _), ..])
+                        if key.as_text().is_some_and(|key| key.starts_with('-')) =>
+                    {
+                        "put a blank after each `-`"
+                    }
+                    Some(_) => "put `- ` before each state",
+                    None => "",
+                };
                 self.diagnostics
                     .push(Diagnostic::error("wrong-type", message).at(value.span, label));
                 gathered.broken.push(String::new());

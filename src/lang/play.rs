@@ -332,11 +332,13 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     }
     if play.hosts.is_none() && !entries.iter().any(|(key, _)| key.as_text() == Some("hosts")) {
         let place = entries.first().map_or(node.span, |(key, _)| key.span);
-        loader.diagnostics.push(
-            Diagnostic::error("missing-hosts", "a play without `hosts`")
-                .at(place, "")
-                .help("`hosts: all`, or a pattern of the inventory's hosts and groups"),
-        );
+        let error = Diagnostic::error("missing-hosts", "a play without `hosts`").at(place, "");
+        loader.diagnostics.push(match loader.mention() {
+            Some(mention) => error
+                .at(mention, "its plays are included here")
+                .help("to include states, put `include` inside of a play, or among its states"),
+            None => error.help("`hosts: all`, or a pattern of the inventory's hosts and groups"),
+        });
     }
     if let Some((key, _)) = entries.iter().find(|(key, _)| key.as_text() == Some("on_failure"))
         && play.on_failure == OnFailure::Rollback

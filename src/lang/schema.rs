@@ -361,7 +361,7 @@ fn of_keyword(key: &Keyword) -> Value {
     let schema = match &key.form {
         Form::Value(form) => shape(form),
         Form::Literal(form) => literal(form),
-        Form::Condition => list_of(&json!({ "type": ["string", "boolean", "number"] })),
+        Form::Condition => list_of(&json!({ "type": ["string", "boolean", "number", "null"] })),
         Form::Loop => json!({ "type": ["array", "string"] }),
         Form::VariableName => json!({ "type": "string", "pattern": VARIABLE }),
         Form::Variables => {

@@ -199,6 +199,15 @@ impl State {
         Ok(state)
     }
 
+    /// The value of the argument that a message names first.
+    pub fn named_in(&self, message: &str) -> Option<Span> {
+        let places = self.arguments.iter().filter_map(|given| {
+            let at = message.find(&format!("`{}`", given.argument.name))?;
+            Some((at, given.value.span))
+        });
+        places.min_by_key(|(at, _)| *at).map(|(_, span)| span)
+    }
+
     /// That a required argument is missing.
     pub fn missing(&self, argument: &Argument) -> Diagnostic {
         let message = format!("kind `{}` needs `{}`", self.spec.name, argument.name);
