@@ -7,55 +7,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use converge::kind::{SPECS, Shape, Spec};
+use converge::kind::{SPECS, Spec};
+use converge::lang::{CHECK, COMMON, INCLUDE, INCLUDED_FILE, PLAY};
 
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src")
-}
-
-fn describe(shape: &Shape) -> String {
-    match shape {
-        Shape::Text => "string".into(),
-        Shape::Path => "absolute path".into(),
-        Shape::Name => "name".into(),
-        Shape::Principal => "name or number".into(),
-        Shape::Mode => "permissions".into(),
-        Shape::Boolean => "boolean".into(),
-        Shape::Integer => "integer".into(),
-        Shape::Duration => "duration".into(),
-        Shape::Choice(words) => {
-            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-            words.join(", ")
-        }
-        Shape::List(inner) => match inner {
-            Shape::Text => "list of strings".into(),
-            Shape::Name => "list of names".into(),
-            Shape::Path => "list of absolute paths".into(),
-            other => format!("list of {}", describe(other)),
-        },
-        Shape::Mapping(inner) => match inner {
-            Shape::Text => "mapping of names to strings".into(),
-            Shape::List(_) => "mapping of names to lists".into(),
-            other => format!("mapping of names to {}", describe(other)),
-        },
-        Shape::Content => "text".into(),
-        Shape::Template => "template".into(),
-        Shape::LocalFile => "local file".into(),
-        Shape::LocalFolder => "local directory".into(),
-        Shape::Any => "any".into(),
-    }
 }
 
 fn table(spec: &Spec) -> String {
     let escape = |text: &str| text.replace('|', "\\|");
     let mut table = String::from("| argument | value | meaning |\n| --- | --- | --- |\n");
     let key = &spec.key;
-    table += &format!("| `{}` | {} | {} |\n", spec.name, describe(&key.shape), escape(key.summary));
+    table += &format!("| `{}` | {} | {} |\n", spec.name, key.shape.describe(), escape(key.summary));
     for argument in spec.arguments {
-        let shape = describe(&argument.shape);
-        let required = if argument.required { ", required" } else { "" };
-        let summary = escape(argument.summary);
-        table += &format!("| `{}` | {shape}{required} | {summary} |\n", argument.name);
+        let (value, summary) = (argument.describe(), escape(argument.summary));
+        table += &format!("| `{}` | {} | {summary} |\n", argument.name, escape(&value));
     }
     table
 }
@@ -85,7 +51,58 @@ fn every_kind_has_its_page_with_its_arguments() {
         assert_eq!(page[from..to], table(spec), "the page of {}", spec.name);
         assert!(page.contains(spec.summary), "the page of {} has another summary", spec.name);
         assert!(page.contains(spec.example), "the page of {} has another example", spec.name);
+        for sentence in spec.exclusions() {
+            assert!(page.contains(&sentence), "the page of {} lacks: {sentence}", spec.name);
+        }
     }
+}
+
+#[test]
+fn every_key_of_the_language_is_on_its_page() {
+    let page = fs::read_to_string(book().join("state-files.md")).unwrap();
+    for key in [PLAY, COMMON, INCLUDE, INCLUDED_FILE, CHECK].into_iter().flatten() {
+        assert!(page.contains(&format!("`{}`", key.name)), "{} is not on the page", key.name);
+    }
+}
+
+#[test]
+fn doc_says_what_the_pages_say() {
+    // Somewhere that is no project.
+    let folder = tempfile::tempdir().unwrap();
+    let doc = |topic: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_converge"));
+        let output = command.arg("doc").args(topic).current_dir(folder.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, list, _) = doc(&[]);
+    assert_eq!(code, Some(0));
+    for spec in SPECS {
+        let line = |line: &str| line.contains(spec.name) && line.ends_with(spec.summary);
+        assert!(list.lines().any(line), "{} is not listed", spec.name);
+        let (code, page, _) = doc(&[spec.name]);
+        assert_eq!(code, Some(0), "{}", spec.name);
+        for argument in spec.arguments {
+            let entry = format!(
+                "  {}: {}\n      {}\n",
+                argument.name,
+                argument.describe(),
+                argument.summary
+            );
+            assert!(page.contains(&entry), "{entry} is not in\n{page}");
+        }
+        let example = spec.example.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        assert!(page.ends_with(&format!("\nExample:\n\n{example}")), "{page}");
+        assert!(spec.exclusions().iter().all(|sentence| page.contains(sentence)), "{page}");
+    }
+    for (topic, keys) in [("play", PLAY), ("play", CHECK), ("common", COMMON)] {
+        let (_, page, _) = doc(&[topic]);
+        for key in keys {
+            assert!(page.contains(key.summary), "{} is not in\n{page}", key.name);
+        }
+    }
+    let message = "error: there is no kind `fiel`; did you mean `file`?\n";
+    assert_eq!(doc(&["fiel"]), (Some(1), String::new(), message.to_owned()));
 }
 
 #[test]
@@ -149,7 +166,18 @@ fn every_option_has_its_line() {
         assert!(page.contains(&format!("--{option}")), "--{option} is not on the page");
     }
     assert!(count > 15, "the help was not understood:\n{help}");
-    for command in ["plan", "apply", "undo", "status", "history", "test", "inventory", "sandbox"] {
+    for command in [
+        "plan",
+        "apply",
+        "undo",
+        "status",
+        "history",
+        "test",
+        "inventory",
+        "sandbox",
+        "doc",
+        "schema",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in --help");
         assert!(page.contains(&format!("converge {command}")), "{command} is not on the page");
     }

@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Inventory(InventoryArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
+    /// Explain a kind and its arguments, or list the kinds.
+    Doc(DocArguments),
+    /// Print the JSON Schema of state files, for editors.
+    Schema,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -292,6 +296,13 @@ pub(crate) struct InventoryArguments {
     /// The variables of one host, as JSON.
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DocArguments {
+    /// A kind; `play` for the keys of plays, `common` for those of all states.
+    #[arg(value_name = "KIND")]
+    pub(crate) topic: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@ mod apply;
 mod arguments;
 mod converge;
 mod declaring;
+mod doc;
 mod history;
 mod inventory;
 mod load;
@@ -12,6 +13,7 @@ mod prompt;
 mod rehearse;
 mod rollback;
 mod sandbox;
+mod schema;
 mod screen;
 mod status;
 mod surroundings;
@@ -40,10 +42,8 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 11] = [
-    "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema", "secrets",
-    "vars",
-];
+const LATER: [&str; 9] =
+    ["facts", "graph", "lint", "logs", "restart", "rollback", "run", "secrets", "vars"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -73,6 +73,8 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
+        Some(Command::Doc(options)) => doc::run(surroundings, &options),
+        Some(Command::Schema) => schema::run(surroundings),
     };
     match result {
         Ok(code) => ExitCode::from(code),

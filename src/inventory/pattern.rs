@@ -158,7 +158,8 @@ fn hosts_of(tree: &Tree, text: &str) -> Result<IndexSet<usize>, (String, String)
     if let Some(expression) = text.strip_prefix('~') {
         let regex = Regex::new(&format!("^(?:{expression})")).map_err(|error| {
             let reason = error.to_string();
-            let last = reason.lines().last().unwrap_or_default().to_owned();
+            let last = reason.lines().last().unwrap_or_default();
+            let last = last.trim_start_matches("error: ").to_owned();
             (format!("`{text}` is not a regular expression"), last)
         })?;
         return matching(tree, &regex, Names::GroupsAndHosts).ok_or_else(|| {
@@ -414,7 +415,7 @@ mod tests {
             ("wbe", "the pattern `wbe` matches no host and no group; did you mean `web`?"),
             ("web:!wbe3", "the pattern `wbe3` matches no host and no group; did you mean `web3`?"),
             ("nothing*", "the pattern `nothing*` matches no host and no group"),
-            ("~x(", "`~x(` is not a regular expression; error: unclosed group"),
+            ("~x(", "`~x(` is not a regular expression; unclosed group"),
             (
                 "web[3]",
                 "the pattern `web[3]` is outside of what there is; `web` has 3 hosts, counted from 0",

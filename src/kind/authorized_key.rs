@@ -33,7 +33,8 @@ pub static SPEC: Spec = Spec {
             "One key or a list, as in a `.pub` file, options before it allowed; compared by type \
              and data",
         ),
-        Argument::optional("exclusive", Shape::Boolean, "Whether all other keys of the user go"),
+        Argument::optional("exclusive", Shape::Boolean, "Whether all other keys of the user go")
+            .with_default("false"),
         Argument::optional(
             "state",
             Shape::Choice(&["present", "absent"]),

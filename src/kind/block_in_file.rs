@@ -40,9 +40,9 @@ pub static SPEC: Spec = Spec {
         Argument::optional(
             "marker",
             Shape::Text,
-            "The marker lines, with `{mark}` where they say BEGIN and END; \
-             `# {mark} converge managed block`",
-        ),
+            "The marker lines, with `{mark}` where they say BEGIN and END",
+        )
+        .with_default("# {mark} converge managed block"),
         Argument::optional(
             "insert_after",
             Shape::Text,

@@ -77,12 +77,14 @@ pub static SPEC: Spec = Spec {
             "read_only",
             Shape::Boolean,
             "Whether it is a check: run in dry runs too, never a change, its failure an error",
-        ),
+        )
+        .with_default("false"),
         Argument::optional(
             "ok_codes",
             Shape::List(&Shape::Integer),
-            "Exit codes that count as success; 0",
-        ),
+            "Exit codes that count as success",
+        )
+        .with_default("0"),
     ],
     exclusive: &[],
     example: "\

@@ -49,8 +49,10 @@ pub static SPEC: Spec = Spec {
             Shape::Boolean,
             "Whether `owner`, `group` and `mode` hold for all that is in it; directories may then \
              be entered by whoever may read them",
-        ),
-        Argument::optional("purge", Shape::Boolean, "Whether what is in it and not declared goes"),
+        )
+        .with_default("false"),
+        Argument::optional("purge", Shape::Boolean, "Whether what is in it and not declared goes")
+            .with_default("false"),
         Argument::optional(
             "state",
             Shape::Choice(&["present", "absent"]),

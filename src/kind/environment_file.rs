@@ -35,7 +35,7 @@ pub static SPEC: Spec = Spec {
         ),
         Argument::optional("owner", Shape::Principal, "User name or number; left as it is"),
         Argument::optional("group", Shape::Principal, "Group name or number; left as it is"),
-        Argument::optional("mode", Shape::Mode, "Permissions; 0600"),
+        Argument::optional("mode", Shape::Mode, "Permissions").with_default("0600"),
     ],
     exclusive: &[],
     example: "\

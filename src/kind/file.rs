@@ -60,7 +60,8 @@ pub static SPEC: Spec = Spec {
             "replace",
             Shape::Boolean,
             "`false` writes the content only if the file does not exist yet",
-        ),
+        )
+        .with_default("true"),
     ],
     exclusive: &[&["content", "template", "source"]],
     example: "\

@@ -27,8 +27,9 @@ pub static SPEC: Spec = Spec {
         Argument::optional(
             "system",
             Shape::Boolean,
-            "Whether a new group's number comes from the system range; `false`",
-        ),
+            "Whether a new group's number comes from the system range",
+        )
+        .with_default("false"),
         Argument::optional(
             "state",
             Shape::Choice(&["present", "absent"]),

@@ -49,7 +49,10 @@ impl Anchor {
 /// Reads a regular expression; `argument` is named in the error.
 pub(super) fn expression(argument: &str, pattern: &str) -> Result<Regex, PlanError> {
     Regex::new(pattern).map_err(|error| {
-        PlanError::new(format!("`{argument}` is not a regular expression: {error}"))
+        let error = error.to_string();
+        // The lines before show the expression once more.
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        PlanError::new(format!("`{argument}` is not a regular expression: {reason}"))
             .help("look-around and backreferences are not supported")
     })
 }

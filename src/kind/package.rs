@@ -94,7 +94,8 @@ pub static SPEC: Spec = Spec {
             "recommends",
             Shape::Boolean,
             "`true` installs recommended packages too; `false` does not",
-        ),
+        )
+        .with_default("true"),
         Argument::optional(
             "release",
             Shape::Name,

@@ -35,21 +35,62 @@ pub struct Argument {
     pub name: &'static str,
     /// What it has to look like.
     pub shape: Shape,
-    /// What it means; the default in words where there is one.
+    /// What it means; what holds without it, where that is no value that could be given.
     pub summary: &'static str,
     /// Whether it has to be given.
     pub required: bool,
+    /// The value that leaving it out stands for, as users would write it. That of a
+    /// [`Shape::Choice`] is its first word.
+    default: Option<&'static str>,
 }
 
 impl Argument {
     /// An argument that may be left out.
     pub const fn optional(name: &'static str, shape: Shape, summary: &'static str) -> Self {
-        Self { name, shape, summary, required: false }
+        Self { name, shape, summary, required: false, default: None }
     }
 
     /// An argument that has to be given.
     pub const fn required(name: &'static str, shape: Shape, summary: &'static str) -> Self {
-        Self { name, shape, summary, required: true }
+        Self { name, shape, summary, required: true, default: None }
+    }
+
+    /// The same argument, where leaving it out stands for a value.
+    pub const fn with_default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    /// The value that leaving it out stands for, as users would write it.
+    pub fn default(&self) -> Option<&'static str> {
+        match self.shape {
+            Shape::Choice(words) if !self.required => words.first().copied(),
+            _ => self.default,
+        }
+    }
+
+    /// What a value looks like, in words, with the default and whether it is required.
+    pub fn describe(&self) -> String {
+        let shape = self.shape.describe();
+        match (self.required, self.default()) {
+            (true, _) => format!("{shape}, required"),
+            (false, Some(default)) => format!("{shape}; default `{default}`"),
+            (false, None) => shape,
+        }
+    }
+}
+
+impl Spec {
+    /// Sentences that say which arguments exclude each other.
+    pub fn exclusions(&self) -> Vec<String> {
+        let quoted = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| format!("`{name}`")).collect()
+        };
+        let sentences = self.exclusive.iter().filter_map(|names| {
+            let (last, rest) =
+                quoted(names).split_last().map(|(last, rest)| (last.clone(), rest.join(", ")))?;
+            Some(format!("At most one of {rest} and {last} may stand."))
+        });
+        sentences.collect()
     }
 }
 
@@ -73,7 +114,7 @@ pub enum Shape {
     Integer,
     /// A duration (`60s`, `10m`, `1h`, `14d`, bare numbers are seconds); milliseconds.
     Duration,
-    /// One of these words; a string.
+    /// One of these words, of which the first is the default; a string.
     Choice(&'static [&'static str]),
     /// A list of what is named; one value alone stands for a list of it.
     List(&'static Shape),
@@ -90,4 +131,41 @@ pub enum Shape {
     LocalFolder,
     /// Any value, as JSON.
     Any,
+}
+
+impl Shape {
+    /// What a value looks like, in words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Text => "string".into(),
+            Self::Path => "absolute path".into(),
+            Self::Name => "name".into(),
+            Self::Principal => "name or number".into(),
+            Self::Mode => "permissions".into(),
+            Self::Boolean => "boolean".into(),
+            Self::Integer => "integer".into(),
+            Self::Duration => "duration".into(),
+            Self::Choice(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                words.join(", ")
+            }
+            Self::List(inner) => match inner {
+                Self::Text => "list of strings".into(),
+                Self::Name => "list of names".into(),
+                Self::Path => "list of absolute paths".into(),
+                Self::Integer => "list of integers".into(),
+                other => format!("list of {}", other.describe()),
+            },
+            Self::Mapping(inner) => match inner {
+                Self::Text => "mapping of names to strings".into(),
+                Self::List(_) => "mapping of names to lists".into(),
+                other => format!("mapping of names to {}", other.describe()),
+            },
+            Self::Content => "text".into(),
+            Self::Template => "template".into(),
+            Self::LocalFile => "local file".into(),
+            Self::LocalFolder => "local directory".into(),
+            Self::Any => "any".into(),
+        }
+    }
 }

@@ -83,7 +83,8 @@ pub static SPEC: Spec = Spec {
             "delete",
             Shape::Boolean,
             "Whether what is in it and neither in `source` nor declared goes",
-        ),
+        )
+        .with_default("false"),
         Argument::optional(
             "exclude",
             Shape::List(&Shape::Text),

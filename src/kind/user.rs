@@ -57,7 +57,8 @@ pub static SPEC: Spec = Spec {
             "append",
             Shape::Boolean,
             "`true` leaves the user in its other groups; `false` takes it out of them",
-        ),
+        )
+        .with_default("true"),
         Argument::optional(
             "home",
             Shape::Path,
@@ -72,8 +73,9 @@ pub static SPEC: Spec = Spec {
         Argument::optional(
             "system",
             Shape::Boolean,
-            "Whether a new user's numbers come from the system range; `false`",
-        ),
+            "Whether a new user's numbers come from the system range",
+        )
+        .with_default("false"),
         Argument::optional(
             "comment",
             Shape::Text,
@@ -87,8 +89,9 @@ pub static SPEC: Spec = Spec {
         Argument::optional(
             "remove_home",
             Shape::Boolean,
-            "Whether the home directory and mail go with the user; `false`",
-        ),
+            "Whether the home directory and mail go with the user",
+        )
+        .with_default("false"),
         Argument::optional(
             "state",
             Shape::Choice(&["present", "absent"]),

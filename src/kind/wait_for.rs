@@ -3,6 +3,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::lines::expression;
 use super::{Argument, Claim, Footprint, Key, Kind, PlanError, Planning, Shape, Spec};
 use crate::change::{Act, Change, HttpAnswer, Wait, WaitFor as Until};
 use crate::world::{Entry, RemotePath};
@@ -88,13 +89,15 @@ pub static SPEC: Spec = Spec {
             "With `http`: names of headers, with a regular expression for the value of each",
         ),
         Argument::optional("command", Shape::Text, "A shell line that succeeds"),
-        Argument::optional("within", Shape::Duration, "How long at most; 300s"),
-        Argument::optional("every", Shape::Duration, "The pause between two looks; 1s"),
+        Argument::optional("within", Shape::Duration, "How long at most").with_default("300s"),
+        Argument::optional("every", Shape::Duration, "The pause between two looks")
+            .with_default("1s"),
         Argument::optional(
             "successes",
             Shape::Integer,
-            "So many looks in a row have to find that it holds; 1",
-        ),
+            "So many looks in a row have to find that it holds",
+        )
+        .with_default("1"),
         Argument::optional(
             "for",
             Shape::Duration,
@@ -159,12 +162,13 @@ impl Kind for WaitFor {
             return Err(PlanError::new("`status`, `body` and `header` are about an `http` answer"));
         }
         if let Some(status) = self.status.iter().find(|status| !(100..600).contains(*status)) {
-            return Err(PlanError::new(format!("{status} is not a status of HTTP")));
+            return Err(PlanError::new(format!("`status`: {status} is not one of HTTP")));
         }
-        for pattern in self.body.iter().chain(self.header.values()) {
-            regex::Regex::new(pattern).map_err(|error| {
-                PlanError::new(format!("`{pattern}` is not a regular expression: {error}"))
-            })?;
+        if let Some(body) = &self.body {
+            expression("body", body)?;
+        }
+        for pattern in self.header.values() {
+            expression("header", pattern)?;
         }
         if self.successes == 0 {
             return Err(PlanError::new("`successes` is at least 1"));

@@ -128,6 +128,9 @@ impl Reading<'_> {
                 let taken = items.iter().map(|item| self.take(name, inner, item)).collect();
                 together(taken)
             }
+            (Kind::Mapping(_), Shape::List(inner)) if takes_no_mapping(inner) => {
+                self.wrong_type(name, shape, node.describe(), node.span)
+            }
             (_, Shape::List(inner)) => match self.take(name, inner, node) {
                 Taken::Known(value) => Taken::Known(Value::Array(vec![value])),
                 other => other,
@@ -156,6 +159,9 @@ impl Reading<'_> {
             (Value::Array(items), Shape::List(inner)) => together(
                 items.iter().map(|item| self.take_value(name, inner, item, span)).collect(),
             ),
+            (Value::Object(_), Shape::List(inner)) if takes_no_mapping(inner) => {
+                self.wrong_type(name, shape, "a mapping", span)
+            }
             (_, Shape::List(inner)) => match self.take_value(name, inner, value, span) {
                 Taken::Known(value) => Taken::Known(Value::Array(vec![value])),
                 other => other,
@@ -307,6 +313,10 @@ pub(super) fn wrong_type(name: &str, shape: &Shape, found: &str, span: Span) -> 
     Diagnostic::error("wrong-type", message).at(span, "")
 }
 
+fn takes_no_mapping(shape: &Shape) -> bool {
+    !matches!(shape, Shape::Mapping(_) | Shape::Any)
+}
+
 fn expected(shape: &Shape) -> String {
     match shape {
         Shape::Text | Shape::Content => "a string".into(),
@@ -318,7 +328,8 @@ fn expected(shape: &Shape) -> String {
         Shape::Integer => "an integer".into(),
         Shape::Duration => "a duration".into(),
         Shape::Choice(choices) => one_of(choices),
-        Shape::List(_) => "a list".into(),
+        Shape::List(Shape::Any) => "a list".into(),
+        Shape::List(inner) => format!("{} or a list", expected(inner)),
         Shape::Mapping(_) => "a mapping".into(),
         Shape::Template => "the name of a template".into(),
         Shape::LocalFile => "the name of a local file".into(),

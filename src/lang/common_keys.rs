@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::arguments::{Reading, Taken, wrong_type};
 use super::declaration::{CONFIRM_CONNECTION, Common, Prune, Reference, Retry};
+use super::keywords::{RETRY, names};
 use super::play::split_tags;
 use super::state::CommonKeys;
 use super::yaml::Node;
@@ -191,7 +192,6 @@ fn duration(reading: &mut Reading<'_>, name: &str, node: &Node) -> Option<u64> {
 }
 
 fn retry(reading: &mut Reading<'_>, node: &Node) -> Option<Retry> {
-    const KEYS: [&str; 2] = ["times", "delay"];
     let Some(entries) = node.entries() else {
         let diagnostic =
             wrong_type("retry", &Shape::Mapping(&Shape::Any), node.describe(), node.span);
@@ -218,7 +218,7 @@ fn retry(reading: &mut Reading<'_>, node: &Node) -> Option<Retry> {
             }
             other => {
                 let name = other.unwrap_or_default();
-                let label = nearest(name, KEYS).map_or_else(
+                let label = nearest(name, names(RETRY)).map_or_else(
                     || "it takes `times` and `delay`".to_owned(),
                     |near| format!("did you mean `{near}`?"),
                 );

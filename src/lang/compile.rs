@@ -421,8 +421,9 @@ impl Compiler<'_> {
             let declared = declared.and_then(|made| match made {
                 Ok(declared) => {
                     if let Err(error) = declared.kind().check_arguments() {
+                        let place = state.named_in(&error.message).unwrap_or(key.span);
                         let diagnostic = Diagnostic::error("bad-argument", error.message);
-                        let diagnostic = diagnostic.at(key.span, "");
+                        let diagnostic = diagnostic.at(place, "");
                         self.diagnostics.push(match error.help {
                             Some(help) => diagnostic.help(help),
                             None => diagnostic,
@@ -464,6 +465,8 @@ impl Compiler<'_> {
         if name.is_empty() || version.is_empty() {
             let message = format!("`{}` is not `name=version`", key.text);
             self.diagnostics.push(Diagnostic::error("bad-name", message).at(key.span, ""));
+            key.value = None;
+            return;
         }
         if arguments.insert("version".to_owned(), Value::String(version)).is_some() {
             let message =

@@ -13,19 +13,16 @@ use super::arguments::{has_template, literal_boolean};
 use super::conditions::is_variable;
 use super::files::StateFile;
 use super::include::{Gathered, Loader};
+use super::keywords::{COMMON, KIND, KIND_ARGUMENT, keyword, names};
 use super::layer::Layer;
 use super::play::{Item, unknown_key};
-use super::state::{Broken, COMMON, CommonKeys, LATER_COMMON, is_reserved};
+use super::state::{Broken, CommonKeys, LATER_COMMON, is_reserved};
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, nearest};
 use crate::kind::Shape;
 
-/// The keys of a file that defines a kind.
-const FILE_KEYS: &[&str] = &["kind", "summary", "arguments", "include", "states"];
-/// What is said of an argument.
-const ARGUMENT_KEYS: &[&str] = &["key", "type", "required", "default", "choices", "summary"];
 /// The types of arguments.
-const TYPES: &[(&str, Shape)] = &[
+pub(super) const TYPES: &[(&str, Shape)] = &[
     ("string", Shape::Text),
     ("integer", Shape::Integer),
     ("boolean", Shape::Boolean),
@@ -251,7 +248,7 @@ impl Loader<'_> {
                 "include" => before = self.includes(value, file, &mut gathered),
                 "states" => composite.items = self.states(value, file, &mut gathered),
                 name => {
-                    let diagnostic = unknown_key(name, key.span, "a kind", FILE_KEYS);
+                    let diagnostic = unknown_key(name, key.span, "a kind", KIND);
                     self.diagnostics.push(diagnostic);
                 }
             }
@@ -302,8 +299,8 @@ impl Loader<'_> {
                 one.key = value.clone();
             } else if let Some(index) = composite.named(name) {
                 one.arguments.insert(index, (key.span, value.clone()));
-            } else if let Some(common) = COMMON.iter().find(|common| **common == name) {
-                one.common.add(common, value.clone());
+            } else if let Some(common) = keyword(COMMON, name) {
+                one.common.add(common.name, value.clone());
             } else {
                 let diagnostic = unknown_argument(name, key.span, composite);
                 self.diagnostics.push(diagnostic);
@@ -346,11 +343,11 @@ fn unknown_argument(name: &str, span: Span, composite: &Composite) -> Diagnostic
         return diagnostic.at(span, example).help(format!("inside it is called `{}`", key.name));
     }
     let given = || composite.parameters.iter().filter(|parameter| !parameter.key);
-    let names = given().map(|parameter| &*parameter.name);
-    match nearest(name, names.clone().chain(COMMON.iter().copied())) {
+    let own = given().map(|parameter| &*parameter.name);
+    match nearest(name, own.clone().chain(names(COMMON).map(|name| name as &str))) {
         Some(near) => diagnostic.at(span, format!("did you mean `{near}`?")),
         None => {
-            let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+            let names: Vec<_> = own.map(|name| format!("`{name}`")).collect();
             let takes = if names.is_empty() { "no arguments".into() } else { names.join(", ") };
             diagnostic.at(span, "").help(format!("`{}` takes {takes}", composite.name))
         }
@@ -431,7 +428,7 @@ fn parameter(name: &str, value: &Node, diagnostics: &mut Diagnostics) -> Paramet
                 }
             },
             other => {
-                diagnostics.push(unknown_key(other, key.span, "an argument", ARGUMENT_KEYS));
+                diagnostics.push(unknown_key(other, key.span, "an argument", KIND_ARGUMENT));
             }
         }
     }

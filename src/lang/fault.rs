@@ -132,10 +132,17 @@ impl Fault<'_> {
                 }
                 None => said(UNDEFINED, detail.to_owned()),
             },
-            ErrorKind::SyntaxError => said(
-                "template-syntax",
-                format!("this template cannot be read: {}", syntax_words(detail, form)),
-            ),
+            ErrorKind::SyntaxError => {
+                let words = syntax_words(detail, form);
+                let cannot = |words: &str| format!("this template cannot be read: {words}");
+                match unended(text).filter(|_| words.starts_with("it ends too early")) {
+                    Some((word, place)) => {
+                        let message = cannot(&format!("`{word}` is not ended by `end{word}`"));
+                        Said::plain(Diagnostic::error("template-syntax", message), Some(place))
+                    }
+                    None => said("template-syntax", cannot(&words)),
+                }
+            }
             ErrorKind::UnknownFilter => self.unknown(Unknown::Filter, detail, text, range),
             ErrorKind::UnknownTest => self.unknown(Unknown::Test, detail, text, range),
             ErrorKind::UnknownFunction => {
@@ -396,6 +403,29 @@ fn missing_template(detail: &str) -> &str {
     let name = quoted.map_or(detail, |(from, to)| &detail[from + 1..to]);
     // `extends` and `import` give the name of the form for missing files, escaped.
     name.rsplit("\\0").next().unwrap_or(name)
+}
+
+/// The statement that was opened last and has no end; the engine only says that the text ends.
+fn unended(text: &str) -> Option<(&str, Range<usize>)> {
+    const ENDED: [&str; 10] =
+        ["autoescape", "block", "call", "filter", "for", "if", "macro", "raw", "set", "with"];
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(start) = text[at..].find("{%").map(|start| at + start + 2) {
+        let end = start + text[start..].find("%}")?;
+        let inner = &text[start..end];
+        let begin = inner.find(is_word).unwrap_or(inner.len());
+        let length = inner[begin..].find(|one| !is_word(one)).unwrap_or(inner.len() - begin);
+        let place = start + begin..start + begin + length;
+        let word = &text[place.clone()];
+        if word.strip_prefix("end").is_some_and(|word| ENDED.contains(&word)) {
+            open.pop();
+        } else if ENDED.contains(&word) && !(word == "set" && inner.contains('=')) {
+            open.push((word, place));
+        }
+        at = end + 2;
+    }
+    open.pop()
 }
 
 /// The engine's words on syntax in those that users know.

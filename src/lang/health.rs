@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keywords::{CHECK, keyword};
 use super::play::unknown_key;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
@@ -16,9 +17,6 @@ pub enum OnFailure {
     Rollback,
 }
 
-/// The keys of a check.
-const KEYS: [&str; 10] =
-    ["http", "status", "body", "header", "tcp", "command", "within", "every", "successes", "for"];
 /// Keys of the language that this version does not know.
 const LATER: [&str; 4] = ["prometheus", "error_log", "from", "max_error_rate"];
 
@@ -72,20 +70,21 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
     };
     let text = |text: &str| Node::text(check.span, text);
     let mut state = vec![(text("wait_for"), Node::text(check.span, name))];
-    let mut what = 0;
+    let (mut what, mut unknown) = (0, false);
     for (key, value) in entries {
         let named = match key.as_text().unwrap_or_default() {
             "tcp" => "port",
             word => word,
         };
-        let known = key.as_text().is_some_and(|word| KEYS.contains(&word));
+        let known = key.as_text().is_some_and(|word| keyword(CHECK, word).is_some());
         if !known {
+            unknown = true;
             let word = key.as_text().unwrap_or_default();
             diagnostics.push(if LATER.contains(&word) {
                 let message = format!("`{word}` of `health` is not supported by this version");
                 Diagnostic::error("unsupported", message).at(key.span, "")
             } else {
-                unknown_key(word, key.span, "a check of `health`", &KEYS)
+                unknown_key(word, key.span, "a check of `health`", CHECK)
             });
             continue;
         }
@@ -93,8 +92,11 @@ fn state(check: &Node, name: String, diagnostics: &mut Diagnostics) -> Option<No
         state.push((Node::text(key.span, named), value.clone()));
     }
     if what != 1 {
-        let message = "a check of `health` has one of `http`, `tcp` and `command`";
-        diagnostics.push(Diagnostic::error("missing-argument", message).at(check.span, ""));
+        // It may be the key that was not understood.
+        if what > 1 || !unknown {
+            let message = "a check of `health` has one of `http`, `tcp` and `command`";
+            diagnostics.push(Diagnostic::error("missing-argument", message).at(check.span, ""));
+        }
         return None;
     }
     if check.get("within").is_none() {

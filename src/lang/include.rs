@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::arguments::is_template;
 use super::composite::Library;
 use super::files::StateFile;
+use super::keywords::{INCLUDE, INCLUDED_FILE, keyword};
 use super::layer::Layer;
 use super::own_facts::{self, Asked};
 use super::play::{Item, layer, unknown_key, variables};
@@ -13,11 +14,6 @@ use super::state::State;
 use super::yaml::{self, Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::kind;
-
-/// The keys of an included file.
-const FILE_KEYS: &[&str] = &["name", "defaults", "facts", "include", "states"];
-/// The keys beside an include.
-const INCLUDE_KEYS: &[&str] = &["file", "name", "vars", "when", "tags", "loop", "loop_var"];
 
 /// An include: the states of its files, under its conditions and with its variables.
 #[derive(Clone, Debug)]
@@ -217,9 +213,7 @@ impl<'a> Loader<'a> {
             let include = match one.entries() {
                 Some(entries) => {
                     let Some(name) = one.get("file") else {
-                        let message = "an include names its `file`";
-                        let diagnostic = Diagnostic::error("missing-argument", message);
-                        self.diagnostics.push(diagnostic.at(one.span, ""));
+                        self.no_file(one);
                         continue;
                     };
                     self.include(name, entries, file, gathered)
@@ -229,6 +223,26 @@ impl<'a> Loader<'a> {
             items.push(Item::Include(Box::new(include)));
         }
         items
+    }
+
+    /// Says that an include names no file; rather than that, which of its keys is none.
+    fn no_file(&mut self, include: &Node) {
+        let keys = include.entries().unwrap_or_default().iter().map(|(key, _)| key);
+        let wrong = keys.filter_map(|key| key.as_text().map(|name| (name, key.span)));
+        let mut wrong = wrong.filter(|(name, _)| keyword(INCLUDE, name).is_none()).peekable();
+        if wrong.peek().is_none() {
+            let message = "an include names its `file`";
+            let diagnostic = Diagnostic::error("missing-argument", message);
+            self.diagnostics.push(diagnostic.at(include.span, ""));
+        }
+        for (name, span) in wrong {
+            self.diagnostics.push(unknown_key(name, span, "an include", INCLUDE));
+        }
+    }
+
+    /// Where the file that is read was named; none for the state file itself.
+    pub fn mention(&self) -> Option<Span> {
+        self.open.last()?.mention
     }
 
     /// An include: the file (or files) named, and what stands beside the name.
@@ -256,7 +270,7 @@ impl<'a> Loader<'a> {
                 "tags" => include.tags = Some(value.clone()),
                 "loop" => include.looped = Some(value.clone()),
                 "loop_var" => include.loop_var = Some(value.clone()),
-                _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE_KEYS)),
+                _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE)),
             }
         }
         for name in names.items().unwrap_or(std::slice::from_ref(names)) {
@@ -299,7 +313,7 @@ impl<'a> Loader<'a> {
         let mut defaults = None;
         for (key, value) in entries {
             let name = key.as_text().unwrap_or_default();
-            if value.is_null() && FILE_KEYS.contains(&name) {
+            if value.is_null() && keyword(INCLUDED_FILE, name).is_some() {
                 continue;
             }
             match name {
@@ -319,7 +333,7 @@ impl<'a> Loader<'a> {
                     name,
                     key.span,
                     "an included file",
-                    FILE_KEYS,
+                    INCLUDED_FILE,
                 )),
             }
         }
@@ -339,8 +353,15 @@ impl<'a> Loader<'a> {
             Kind::Sequence(items) => items,
             _ => {
                 let message = format!("`states` takes a list of states, not {}", value.describe());
-                let label =
-                    if value.entries().is_some() { "put `- ` before each state" } else { "" };
+                let label = match value.entries() {
+                    Some([(key, _), ..])
+                        if key.as_text().is_some_and(|key| key.starts_with('-')) =>
+                    {
+                        "put a blank after each `-`"
+                    }
+                    Some(_) => "put `- ` before each state",
+                    None => "",
+                };
                 self.diagnostics
                     .push(Diagnostic::error("wrong-type", message).at(value.span, label));
                 gathered.broken.push(String::new());

@@ -17,12 +17,15 @@ mod filters;
 mod health;
 mod include;
 mod keys;
+mod keywords;
 mod layer;
 mod lenient;
 mod lookup;
+mod manual;
 mod own_facts;
 mod play;
 mod references;
+mod schema;
 mod scope;
 mod state;
 mod template;
@@ -37,11 +40,16 @@ pub use declaration::{
 };
 pub use filters::{filter_names, test_names};
 pub use health::OnFailure;
+pub use keywords::{
+    CHECK, COMMON, FACT, Form, INCLUDE, INCLUDED_FILE, KIND, KIND_ARGUMENT, Keyword, PLAY,
+};
 pub use layer::Layer;
+pub use manual::{NoSuchTopic, manual};
 pub use minijinja::Value as TemplateValue;
 pub use own_facts::{OwnFact, with_own_facts};
 pub use play::{Play, Program};
 pub use references::Names;
+pub use schema::schema;
 pub use scope::{Evaluated, Facts, HostVariables, OMIT, Rendered, Scope, Truth};
 pub use template::{LookupEnvironment, Templates};
 pub use value::{asks_for_facts, value_of};

@@ -8,14 +8,13 @@ use super::arguments::{Reading, Taken, literal_boolean};
 use super::common_keys::Inherited;
 use super::compile::CompileOptions;
 use super::conditions::is_variable;
+use super::keywords::FACT;
 use super::play::{Play, unknown_key};
 use super::scope::Scope;
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::kind::Shape;
 
-/// What is said of a fact.
-const KEYS: &[&str] = &["command", "json", "default", "timeout"];
 /// What every host tells by itself.
 const BUILT_IN: &[&str] = &[
     "os",
@@ -124,7 +123,7 @@ fn asked(name: &str, span: Span, value: &Node, diagnostics: &mut Diagnostics) ->
             "json" => json = literal_boolean("json", value, diagnostics).unwrap_or(false),
             "default" => default = Some(value.clone()),
             "timeout" => timeout = Some(value.clone()),
-            other => diagnostics.push(unknown_key(other, key.span, "a fact", KEYS)),
+            other => diagnostics.push(unknown_key(other, key.span, "a fact", FACT)),
         }
     }
     let Some(command) = command else {

@@ -10,34 +10,13 @@ use super::conditions::is_variable;
 use super::files::StateFile;
 use super::health::{self, OnFailure};
 use super::include::{Gathered, Include, Loader};
+use super::keywords::{Keyword, PLAY, keyword, names};
 use super::layer::Layer;
 use super::own_facts::{self, Asked};
 use super::scope::Scope;
 use super::state::State;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
-
-/// The keys of a play.
-const KEYS: &[&str] = &[
-    "name",
-    "hosts",
-    "connection",
-    "remote_user",
-    "become",
-    "become_user",
-    "vars",
-    "vars_files",
-    "defaults",
-    "include",
-    "states",
-    "environment",
-    "tags",
-    "any_errors_fatal",
-    "prune",
-    "health",
-    "on_failure",
-    "facts",
-];
 
 /// Keys of the language that this version does not know.
 const LATER_KEYS: &[&str] = &["rollout", "finally"];
@@ -323,7 +302,7 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
     let mut own_facts = Vec::new();
     for (key, value) in entries {
         let name = key.as_text().unwrap_or_default();
-        if value.is_null() && KEYS.contains(&name) && name != "hosts" {
+        if value.is_null() && keyword(PLAY, name).is_some() && name != "hosts" {
             continue;
         }
         match name {
@@ -353,16 +332,18 @@ fn play(node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) -> Option<P
             "facts" => own_facts = own_facts::read(value, loader.diagnostics),
             "include" => play.items = loader.includes(value, file, &mut gathered),
             "states" => own_states = loader.states(value, file, &mut gathered),
-            _ => loader.diagnostics.push(unknown_key(name, key.span, "a play", KEYS)),
+            _ => loader.diagnostics.push(unknown_key(name, key.span, "a play", PLAY)),
         }
     }
     if play.hosts.is_none() && !entries.iter().any(|(key, _)| key.as_text() == Some("hosts")) {
         let place = entries.first().map_or(node.span, |(key, _)| key.span);
-        loader.diagnostics.push(
-            Diagnostic::error("missing-hosts", "a play without `hosts`")
-                .at(place, "")
-                .help("`hosts: all`, or a pattern of the inventory's hosts and groups"),
-        );
+        let error = Diagnostic::error("missing-hosts", "a play without `hosts`").at(place, "");
+        loader.diagnostics.push(match loader.mention() {
+            Some(mention) => error
+                .at(mention, "its plays are included here")
+                .help("to include states, put `include` inside of a play, or among its states"),
+            None => error.help("`hosts: all`, or a pattern of the inventory's hosts and groups"),
+        });
     }
     if let Some((key, _)) = entries.iter().find(|(key, _)| key.as_text() == Some("on_failure"))
         && play.on_failure == OnFailure::Rollback
@@ -464,7 +445,12 @@ pub(super) fn variables(
 }
 
 /// That a key is not known where it stands; `what` is what has these keys.
-pub(super) fn unknown_key(name: &str, span: Span, what: &str, keys: &[&str]) -> Diagnostic {
+pub(super) fn unknown_key(
+    name: &str,
+    span: Span,
+    what: &str,
+    keys: &'static [Keyword],
+) -> Diagnostic {
     if LATER_KEYS.contains(&name) {
         let message = format!("`{name}` is not supported by this version");
         return Diagnostic::error("unsupported", message).at(span, "");
@@ -473,10 +459,10 @@ pub(super) fn unknown_key(name: &str, span: Span, what: &str, keys: &[&str]) -> 
     if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
         return diagnostic.at(span, *instead);
     }
-    match nearest(name, keys.iter().copied()) {
+    match nearest(name, names(keys)) {
         Some(near) => diagnostic.at(span, format!("did you mean `{near}`?")),
         None => {
-            let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let keys: Vec<_> = names(keys).map(|key| format!("`{key}`")).collect();
             diagnostic.at(span, "").help(format!("{what} takes {}", keys.join(", ")))
         }
     }

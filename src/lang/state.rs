@@ -2,43 +2,16 @@ use std::sync::Arc;
 
 use super::arguments::has_template;
 use super::files::StateFile;
+use super::keywords::{COMMON, keyword, names};
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Sources, Span, nearest};
 use crate::kind::{self, Argument, Spec};
-
-/// The keys that every kind has.
-pub(super) const COMMON: &[&str] = &[
-    "name",
-    "id",
-    "when",
-    "loop",
-    "loop_var",
-    "require",
-    "onchanges",
-    "onfail",
-    "watch",
-    "restart_on",
-    "unless",
-    "onlyif",
-    "become",
-    "become_user",
-    "environment",
-    "environment_file",
-    "retry",
-    "timeout",
-    "ignore_errors",
-    "tags",
-    "sensitive",
-    "prune",
-    "irreversible",
-    "confirm_connection",
-];
 
 /// Common keys of the language that this version does not know.
 pub(super) const LATER_COMMON: &[&str] = &["stop_before", "run_once"];
 
 /// Kinds of the language that this version does not know.
-const LATER_KINDS: &[&str] = &[
+pub(super) const LATER_KINDS: &[&str] = &[
     "activate",
     "announce",
     "archive",
@@ -209,8 +182,8 @@ impl State {
             if let Some(argument) = spec.arguments.iter().find(|argument| argument.name == name) {
                 let given = Given { argument, name: name_node.span, value: value.clone() };
                 state.arguments.push(given);
-            } else if let Some(common) = COMMON.iter().find(|common| **common == name) {
-                state.common.add(common, value.clone());
+            } else if let Some(common) = keyword(COMMON, name) {
+                state.common.add(common.name, value.clone());
             } else {
                 diagnostics.push(unknown_argument(name, name_node.span, spec));
             }
@@ -224,6 +197,15 @@ impl State {
         let literal: Vec<_> = literal.map(|given| given.argument.name).collect();
         state.check_exclusive(|name| literal.contains(&name), diagnostics);
         Ok(state)
+    }
+
+    /// The value of the argument that a message names first.
+    pub fn named_in(&self, message: &str) -> Option<Span> {
+        let places = self.arguments.iter().filter_map(|given| {
+            let at = message.find(&format!("`{}`", given.argument.name))?;
+            Some((at, given.value.span))
+        });
+        places.min_by_key(|(at, _)| *at).map(|(_, span)| span)
     }
 
     /// That a required argument is missing.
@@ -268,7 +250,8 @@ fn no_kind(
 ) -> Broken {
     let kinds = || kind::SPECS.iter().map(|spec| spec.name).chain(composites.iter().copied());
     let own = |key: &&Node| {
-        key.as_text().is_some_and(|name| !COMMON.contains(&name) && !LATER_COMMON.contains(&name))
+        key.as_text()
+            .is_some_and(|name| keyword(COMMON, name).is_none() && !LATER_COMMON.contains(&name))
     };
     let keys = || entries.iter().map(|(key, _)| key).filter(own);
     // Later keys may be arguments that share a module's name.
@@ -330,7 +313,7 @@ fn unknown_argument(name: &str, span: Span, spec: &'static Spec) -> Diagnostic {
         return diagnostic.at(span, *instead);
     }
     let own = spec.arguments.iter().map(|argument| argument.name);
-    match nearest(name, own.clone().chain(COMMON.iter().copied())) {
+    match nearest(name, own.clone().chain(names(COMMON))) {
         Some(near) => diagnostic.at(span, format!("did you mean `{near}`?")),
         None => {
             let own: Vec<_> = own.map(|argument| format!("`{argument}`")).collect();

@@ -3,6 +3,8 @@
 //! The syntax is YAML 1.2 with its core schema. On top of it: a duplicate key is an error with both
 //! places, `<<` is expanded, and sizes are bounded so that a small file cannot become a large tree.
 
+mod malformed;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -208,12 +210,8 @@ pub fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Diagnostics)
                 }
             }
             Err(error) => {
-                let at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
-                let end = (at + 1).min(text.len());
-                let span = Span::new(source, at, end);
-                builder
-                    .diagnostics
-                    .push(Diagnostic::error("yaml-syntax", error.info()).at(span, ""));
+                let at = error.marker().byte_offset().unwrap_or(text.len());
+                builder.diagnostics.push(malformed::syntax(source, &text, at, error.kind()));
                 break;
             }
         }
@@ -230,7 +228,8 @@ pub fn parse_one(
     let mut documents = parse(sources, source, diagnostics);
     if documents.len() > 1 {
         let message = "a second document in a file that has to have one";
-        diagnostics.push(Diagnostic::error("yaml-documents", message).at(documents[1].span, ""));
+        let error = Diagnostic::error("yaml-documents", message);
+        diagnostics.push(error.at(documents[1].span, "the `---` before this begins it"));
     }
     documents.truncate(1);
     documents.pop()
@@ -326,6 +325,20 @@ impl Builder<'_> {
         let raw = self.text.get(open.start..end).unwrap_or_default();
         end = open.start + raw.trim_end().len();
         let kind = match open.items {
+            // `{{ name }}` without quotes: it is said, and read as what was meant.
+            Items::Mapping { entries, .. }
+                if raw.starts_with("{{")
+                    && entries.iter().any(|(key, _)| key.entries().is_some()) =>
+            {
+                let place = open.start..end;
+                self.diagnostics.push(malformed::needs_quotes(
+                    self.source,
+                    self.text,
+                    place.clone(),
+                ));
+                let text = Arc::from(self.text.get(place).unwrap_or_default());
+                Kind::Scalar(Scalar { text, style: Style::Quoted, tag: None })
+            }
             Items::Sequence(items) => Kind::Sequence(Arc::new(items)),
             Items::Mapping { entries, .. } => Kind::Mapping(Arc::new(self.merged(entries))),
         };
@@ -360,7 +373,7 @@ impl Builder<'_> {
                 }
                 seen.insert(scalar.text.clone(), key.span);
             } else {
-                let message = "a key has to be a scalar";
+                let message = "a key has to be a string";
                 self.diagnostics.push(Diagnostic::error("yaml-key", message).at(key.span, ""));
                 continue;
             }
