@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Test(ConvergeArguments),
     /// Show the hosts and variables of an inventory, as ansible-inventory does.
     Inventory(InventoryArguments),
+    /// Draw the order of a host's resources, or say why one comes before another.
+    Graph(GraphArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
 }
@@ -136,6 +138,24 @@ pub(crate) struct HistoryArguments {
     pub(crate) no_color: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GraphArguments {
+    /// State file: a path, or a name under states/.
+    #[arg(value_name = "STATE_FILE")]
+    pub(crate) state_file: String,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// What is printed.
+    #[arg(long, default_value = "dot", value_parser = ["dot", "mermaid", "svg"])]
+    pub(crate) format: String,
+    /// Say why one resource comes before the other, or that nothing orders them.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "format")]
+    pub(crate) why: Vec<String>,
+}
+
 /// Where the hosts are.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct InventorySource {
@@ -232,6 +252,21 @@ pub(crate) struct ConnectionArguments {
     /// Log in with this private key.
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key: Option<PathBuf>,
+}
+
+impl ConvergeArguments {
+    /// A state file that is only read.
+    pub(crate) fn reading(
+        state_file: Option<&str>,
+        source: &InventorySource,
+        extra_vars: &[String],
+    ) -> Self {
+        let output = OutputArguments::looking("text", true);
+        let mut arguments = Self::without_states(source, &ConnectionArguments::default(), &output);
+        arguments.state_file = state_file.map(str::to_owned);
+        arguments.extra_vars = extra_vars.to_vec();
+        arguments
+    }
 }
 
 impl OutputArguments {

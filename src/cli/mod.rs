@@ -4,6 +4,7 @@
 mod apply;
 mod arguments;
 mod converge;
+mod graph;
 mod history;
 mod inventory;
 mod load;
@@ -39,10 +40,8 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 11] = [
-    "doc", "facts", "graph", "lint", "logs", "restart", "rollback", "run", "schema", "secrets",
-    "vars",
-];
+const LATER: [&str; 10] =
+    ["doc", "facts", "lint", "logs", "restart", "rollback", "run", "schema", "secrets", "vars"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -71,6 +70,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
+        Some(Command::Graph(options)) => graph::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
     };
     match result {

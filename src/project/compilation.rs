@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
-use crate::graph::{self, Graph, PlayDeclarations};
+use crate::graph::{self, Explained, Graph, PlayDeclarations};
 use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, not_plain};
 use crate::lang::yaml::Node;
 use crate::lang::{
@@ -207,6 +207,12 @@ impl Compilation {
             }
         }
         Arc::new(graph::build(&plays, &self.sources, diagnostics))
+    }
+
+    /// The graph of a host as far as it is known without facts, with the reasons of its edges.
+    pub fn explain(&self, host: &str, diagnostics: &mut Diagnostics) -> Explained {
+        let plays = self.declarations(host, &Facts::Unknown, diagnostics);
+        graph::explain(&plays, &self.sources, diagnostics)
     }
 
     fn declarations(

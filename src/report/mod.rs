@@ -7,6 +7,7 @@
 mod clean;
 mod effect;
 mod event;
+mod graph;
 mod history;
 mod json;
 mod jsonl;
@@ -24,6 +25,7 @@ mod text;
 mod samples;
 
 pub use event::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
+pub use graph::{GraphBox, GraphEdge, GraphFormat, GraphPicture, GraphPlay, GraphStanding, draw};
 pub use history::{PastHosts, history_json, history_text};
 pub use json::refused;
 pub use past::{Drift, HostStatus, PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
