@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Test(ConvergeArguments),
     /// Show the hosts and variables of an inventory, as ansible-inventory does.
     Inventory(InventoryArguments),
+    /// Show the variables of a host, and where each comes from.
+    Vars(VarsArguments),
     /// Draw the order of a host's resources, or say why one comes before another.
     Graph(GraphArguments),
     /// The throw-away hosts of an inventory.
@@ -154,6 +156,31 @@ pub(crate) struct GraphArguments {
     /// Say why one resource comes before the other, or that nothing orders them.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "format")]
     pub(crate) why: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VarsArguments {
+    /// The host.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+    /// Inventory: a path, a name under inventory/, or a comma list `web1,web2,`.
+    #[arg(short, long = "inventory", value_name = "INVENTORY")]
+    pub(crate) inventory: Vec<String>,
+    /// Also the variables that the plays of this state file give the host.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state_file: Option<String>,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// Say where a variable comes from: every layer that has it, and all that its value uses.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) explain: Option<String>,
+    /// What is printed: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// Run nothing that the project says: scripts, commands, lookups.
+    #[arg(long)]
+    pub(crate) untrusted: bool,
 }
 
 /// Where the hosts are.

@@ -16,6 +16,7 @@ mod screen;
 mod status;
 mod surroundings;
 mod undo;
+mod vars;
 
 use std::process::ExitCode;
 
@@ -40,8 +41,8 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 10] =
-    ["doc", "facts", "lint", "logs", "restart", "rollback", "run", "schema", "secrets", "vars"];
+const LATER: [&str; 9] =
+    ["doc", "facts", "lint", "logs", "restart", "rollback", "run", "schema", "secrets"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -70,6 +71,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
+        Some(Command::Vars(options)) => vars::run(surroundings, &options),
         Some(Command::Graph(options)) => graph::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
     };

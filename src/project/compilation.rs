@@ -253,6 +253,16 @@ impl Compilation {
         play.with_vars_files(&scope, &self.extra, &self.sources, diagnostics)
     }
 
+    /// The variables of a host before there are facts, in each play that selects it.
+    pub fn scopes(&self, host: &str, diagnostics: &mut Diagnostics) -> Vec<(&Play, Scope)> {
+        let plays = self.program.plays.iter().zip(&self.members);
+        let own = plays.filter(|(_, members)| members.iter().any(|member| member == host));
+        own.map(|(play, members)| {
+            (play, self.scope(host, play, members, &Facts::Unknown, diagnostics))
+        })
+        .collect()
+    }
+
     fn inventory_layers(&self, host: &str) -> Vec<Arc<Layer>> {
         self.layers.get(host).cloned().unwrap_or_default()
     }

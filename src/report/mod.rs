@@ -20,6 +20,7 @@ mod reporter;
 mod status;
 mod table;
 mod text;
+mod variables;
 
 #[cfg(test)]
 mod samples;
@@ -31,3 +32,7 @@ pub use json::refused;
 pub use past::{Drift, HostStatus, PastOutcome, PastResource, PastRun, PastVerdict, RunInfo};
 pub use reporter::{Format, FormatError, Options, Reporter, reporter};
 pub use status::status_text;
+pub use variables::{
+    PlayVariables, VariableOrigin, VariablePlace, VariableSource, VariableUse, VariableValue,
+    origin_text, variables_json, variables_text,
+};
