@@ -109,6 +109,45 @@ fn what_orders_two_resources_is_said() {
     check(&folder().join("why.txt"), &made);
 }
 
+#[test]
+fn nothing_is_drawn_of_what_is_wrong() {
+    let text = "hosts: all\nstates:\n  - file: /a\n    content: a\n    require: [file:/b]\n  - file: /b\n    content: b\n    require: [file:/a]\n";
+    let project = tempfile::tempdir().unwrap();
+    fs::write(project.path().join("cycle.yml"), text).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_converge"))
+            .args(["graph", "-i", "web1,", "cycle.yml"])
+            .args(arguments)
+            .current_dir(project.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for arguments in [&[][..], &["--why", "file:/a", "file:/b"]] {
+        let said = run(arguments);
+        assert!(said.contains("requisites go round in a circle: "), "{said}");
+        assert!(!said.contains("is no resource"), "{said}");
+    }
+    assert!(run(&["--limit", "web2"]).contains("web2"));
+}
+
+/// Contents that stand elsewhere are nothing to a graph.
+#[test]
+fn nothing_is_fetched() {
+    let text = "hosts: all\nstates:\n  - file: /a\n    source: http://127.0.0.1:1/a\n    checksum: sha256:00\n";
+    let project = tempfile::tempdir().unwrap();
+    fs::write(project.path().join("one.yml"), text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_converge"))
+        .args(["graph", "-i", "web1,", "one.yml"])
+        .current_dir(project.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("label=\"file:/a\""));
+}
+
 /// Names with all that means something in one of the languages.
 const NAMES: [&str; 6] = [
     "file:/a \"b\" 'c' <d> & e; #f #35; &lt;",
@@ -135,8 +174,8 @@ fn picture() -> GraphPicture {
 
 /// How a name is shown in one line.
 fn shown(name: &str) -> String {
-    let text = name.replace('\n', "↵").replace('\u{1b}', "\\u{1b}").replace('\0', "\\u{0}");
-    text.replace('\u{ffff}', "\\u{ffff}").replace('\u{202e}', "\\u{202e}")
+    let text = name.replace('\n', "\\n").replace('\u{1b}', "\\x1b").replace('\0', "\\x00");
+    text.replace('\u{ffff}', "\u{fffd}").replace('\u{202e}', "\\u{202e}")
 }
 
 /// The strings of a text in Graphviz's language, unquoted; whatever is not of the language, as far

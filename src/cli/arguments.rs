@@ -232,6 +232,9 @@ pub(crate) struct ConvergeArguments {
     pub(crate) wait: bool,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+    /// Nothing is fetched: contents do not matter.
+    #[arg(skip)]
+    pub(crate) offline: bool,
 }
 
 impl ConvergeArguments {
@@ -254,6 +257,7 @@ impl ConvergeArguments {
             adopt: None,
             wait: false,
             output: output.clone(),
+            offline: false,
         }
     }
 }
@@ -292,6 +296,7 @@ impl ConvergeArguments {
         let mut arguments = Self::without_states(source, &ConnectionArguments::default(), &output);
         arguments.state_file = state_file.map(str::to_owned);
         arguments.extra_vars = extra_vars.to_vec();
+        arguments.offline = true;
         arguments
     }
 }

@@ -1,9 +1,10 @@
 use super::arguments::{ConvergeArguments, GraphArguments};
-use super::load::load;
+use super::load;
+use super::screen::show;
 use super::{CliError, EXIT_OK, Surroundings};
 use crate::diagnostic::Diagnostics;
 use crate::graph::{Explained, ReferenceError};
-use crate::report::{GraphFormat, GraphPicture, draw};
+use crate::report::{GraphFormat, GraphPicture, draw, harmless};
 
 /// `converge graph`: the order of resources as a picture, or why two of them are in it. No host is
 /// connected to.
@@ -13,18 +14,19 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &GraphArguments) -> Re
         &arguments.source,
         &arguments.extra_vars,
     );
-    let compilation = load(surroundings, &reading)?.compilation;
-    // What is wrong was said when the state file was loaded.
     let mut diagnostics = Diagnostics::default();
+    let compilation = load::read(surroundings, &reading, &mut diagnostics)?.compilation;
     let hosts = compilation.hosts().iter();
     let graphs = hosts.map(|host| (host.as_str(), compilation.explain(host, &mut diagnostics)));
     let text = match arguments.why.as_slice() {
-        [first, second] => {
-            why(graphs, first, second).map_err(|error| CliError::Usage(error.to_string()))?
-        }
-        _ => draw(&pictures(graphs), format(&arguments.format)),
+        [first, second] => why(graphs, first, second).map(|text| harmless(&text)),
+        _ => Ok(draw(&pictures(graphs), format(&arguments.format))),
     };
-    surroundings.print(&text)?;
+    show(surroundings, &compilation.sources, &diagnostics)?;
+    if compilation.hosts().is_empty() {
+        return Err(CliError::Usage(load::NO_HOST.to_owned()));
+    }
+    surroundings.print(&text.map_err(|error| CliError::Usage(error.to_string()))?)?;
     Ok(EXIT_OK)
 }
 

@@ -10,9 +10,12 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::inventory::{Connection, ConnectionKind, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
-use crate::project::{Compilation, Download, Outline, Project};
+use crate::project::{Compilation, Download, Nothing, Outline, Project};
 use crate::report::RunInfo;
 use crate::world::Digests;
+
+/// Why there is nothing to be done.
+pub(super) const NO_HOST: &str = "no host is selected: the plays and --limit have none in common";
 
 /// Everything that is known before a host is connected to; nothing in it is wrong.
 pub(super) struct Loaded {
@@ -150,7 +153,11 @@ pub(super) fn read(
         becomes: arguments.connection.becomes,
         become_user: None,
         extra: Some(extra),
-        fetch: if arguments.source.untrusted { None } else { Some(Arc::new(Download)) },
+        fetch: match (arguments.offline, arguments.source.untrusted) {
+            (true, _) => Some(Arc::new(Nothing)),
+            (false, true) => None,
+            (false, false) => Some(Arc::new(Download)),
+        },
     };
     let mut compilation = Compilation::new(
         sources.clone(),
@@ -191,8 +198,7 @@ pub(super) fn load(
     }
     show(surroundings, &compilation.sources, &diagnostics)?;
     if compilation.hosts().is_empty() {
-        let message = "no host is selected: the plays and --limit have none in common";
-        return Err(CliError::Usage(message.to_owned()));
+        return Err(CliError::Usage(NO_HOST.to_owned()));
     }
     let info = RunInfo {
         project: project.name(),

@@ -104,6 +104,7 @@ impl Scope {
         })
     }
 
+    /// What a node comes to; what may not be shown is to be taken out here.
     fn value_shown(&self, node: &Node) -> Shown {
         match self.evaluate(node) {
             Ok(Evaluated::Known(value)) => Shown::Known(value),

@@ -25,6 +25,7 @@ mod variables;
 #[cfg(test)]
 mod samples;
 
+pub use clean::block as harmless;
 pub use event::{ChangeView, Event, IGNORED, Phase, Resource, Status, Summary, Verdict};
 pub use graph::{GraphBox, GraphEdge, GraphFormat, GraphPicture, GraphPlay, GraphStanding, draw};
 pub use history::{PastHosts, history_json, history_text};

@@ -2,6 +2,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::clean;
+
 /// Longest value that is shown in one line, in characters.
 const LINE_LIMIT: usize = 200;
 
@@ -74,7 +76,7 @@ pub enum VariableSource {
 }
 
 impl VariableValue {
-    /// As data for people. Whatever may not be shown is to be hidden here.
+    /// As data for people; all that is shown of a value comes from here.
     fn shown(&self) -> Value {
         match self {
             Self::Known(value) => value.clone(),
@@ -85,7 +87,7 @@ impl VariableValue {
 
     fn in_one_line(&self) -> String {
         let text = match self {
-            Self::Known(value) => value.to_string(),
+            Self::Known(_) => self.shown().to_string(),
             other => other.shown().as_str().unwrap_or_default().to_owned(),
         };
         match text.char_indices().nth(LINE_LIMIT) {
@@ -112,7 +114,7 @@ pub fn variables_text(scopes: &[PlayVariables]) -> String {
         [] => document,
         plays => format!("# {}\n{document}", in_plays(plays)),
     });
-    documents.collect::<Vec<_>>().join("---\n")
+    clean::block(&documents.collect::<Vec<_>>().join("---\n"))
 }
 
 /// The same for programs, with the place of each.
@@ -166,7 +168,7 @@ pub fn origin_text(host: &str, name: &str, origins: &[VariableOrigin]) -> String
             add_use(&mut text, used);
         }
     }
-    text
+    clean::block(&text)
 }
 
 fn add_use(text: &mut String, used: &VariableUse) {

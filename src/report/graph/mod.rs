@@ -7,7 +7,7 @@ mod layout;
 mod mermaid;
 mod svg;
 
-use std::fmt::Write as _;
+use super::clean;
 
 /// What there is to draw for one host, or for several whose graphs are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,29 +107,10 @@ pub fn draw(pictures: &[GraphPicture], format: GraphFormat) -> String {
     }
 }
 
-/// A name in one line, of characters that every language can hold: a line end is shown as `↵`,
-/// others that cannot be seen as their escapes.
+/// A name in one line, of characters that every language can hold: XML 1.0 (2.2) has no place for
+/// two that are none.
 fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' => line.push('↵'),
-            // XML 1.0 (2.2) has no place for the first and the last two of these.
-            '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                // A string takes whatever is written to it.
-                let _ = write!(line, "\\u{{{:x}}}", u32::from(character));
-            }
-            other => line.push(other),
-        }
-    }
-    line
+    clean::line(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
 
 /// The names of a picture's hosts.
