@@ -173,7 +173,7 @@ pub(crate) struct VarsArguments {
     #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
     pub(crate) extra_vars: Vec<String>,
     /// Say where a variable comes from: every layer that has it, and all that its value uses.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "format")]
     pub(crate) explain: Option<String>,
     /// What is printed: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
