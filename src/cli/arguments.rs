@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Test(ConvergeArguments),
     /// Show the hosts and variables of an inventory, as ansible-inventory does.
     Inventory(InventoryArguments),
+    /// Show the variables of a host, and where each comes from.
+    Vars(VarsArguments),
+    /// Draw the order of a host's resources, or say why one comes before another.
+    Graph(GraphArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
     /// Explain a kind and its arguments, or list the kinds.
@@ -140,6 +144,49 @@ pub(crate) struct HistoryArguments {
     pub(crate) no_color: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GraphArguments {
+    /// State file: a path, or a name under states/.
+    #[arg(value_name = "STATE_FILE")]
+    pub(crate) state_file: String,
+    #[command(flatten)]
+    pub(crate) source: InventorySource,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// What is printed.
+    #[arg(long, default_value = "dot", value_parser = ["dot", "mermaid", "svg"])]
+    pub(crate) format: String,
+    /// Say why one resource comes before the other, or that nothing orders them.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "format")]
+    pub(crate) why: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VarsArguments {
+    /// The host.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+    /// Inventory: a path, a name under inventory/, or a comma list `web1,web2,`.
+    #[arg(short, long = "inventory", value_name = "INVENTORY")]
+    pub(crate) inventory: Vec<String>,
+    /// Also the variables that the plays of this state file give the host.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state_file: Option<String>,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// Say where a variable comes from: every layer that has it, and all that its value uses.
+    #[arg(long, value_name = "NAME", conflicts_with = "format")]
+    pub(crate) explain: Option<String>,
+    /// What is printed: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// Run nothing that the project says: scripts, commands, lookups.
+    #[arg(long)]
+    pub(crate) untrusted: bool,
+}
+
 /// Where the hosts are.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct InventorySource {
@@ -189,6 +236,9 @@ pub(crate) struct ConvergeArguments {
     pub(crate) wait: bool,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+    /// Nothing is fetched: contents do not matter.
+    #[arg(skip)]
+    pub(crate) offline: bool,
 }
 
 impl ConvergeArguments {
@@ -211,6 +261,7 @@ impl ConvergeArguments {
             adopt: None,
             wait: false,
             output: output.clone(),
+            offline: false,
         }
     }
 }
@@ -236,6 +287,22 @@ pub(crate) struct ConnectionArguments {
     /// Log in with this private key.
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key: Option<PathBuf>,
+}
+
+impl ConvergeArguments {
+    /// A state file that is only read.
+    pub(crate) fn reading(
+        state_file: Option<&str>,
+        source: &InventorySource,
+        extra_vars: &[String],
+    ) -> Self {
+        let output = OutputArguments::looking("text", true);
+        let mut arguments = Self::without_states(source, &ConnectionArguments::default(), &output);
+        arguments.state_file = state_file.map(str::to_owned);
+        arguments.extra_vars = extra_vars.to_vec();
+        arguments.offline = true;
+        arguments
+    }
 }
 
 impl OutputArguments {

@@ -10,9 +10,12 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use crate::inventory::{Connection, ConnectionKind, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
-use crate::project::{Compilation, Download, Outline, Project};
+use crate::project::{Compilation, Download, Nothing, Outline, Project};
 use crate::report::RunInfo;
 use crate::world::Digests;
+
+/// Why there is nothing to be done.
+pub(super) const NO_HOST: &str = "no host is selected: the plays and --limit have none in common";
 
 /// Everything that is known before a host is connected to; nothing in it is wrong.
 pub(super) struct Loaded {
@@ -76,12 +79,22 @@ pub(super) fn inventory(
     Ok(LoadedInventory { project, sources, inventory, name: names.join("+") })
 }
 
-/// Reads, compiles and checks all that a run needs; says what is wrong, all of it at once.
-pub(super) fn load(
+/// An inventory and a state file, read and brought together.
+pub(super) struct Read {
+    pub(super) project: Project,
+    pub(super) compilation: Compilation,
+    /// The inventory's name: as it was given.
+    pub(super) inventory: String,
+    /// The state file.
+    pub(super) path: Option<PathBuf>,
+}
+
+/// Reads all that a run needs; nothing is compiled.
+pub(super) fn read(
     surroundings: &Surroundings,
     arguments: &ConvergeArguments,
-) -> Result<Loaded, CliError> {
-    let mut diagnostics = Diagnostics::default();
+    diagnostics: &mut Diagnostics,
+) -> Result<Read, CliError> {
     // The settings are read once more with the inventory; where the file is comes first.
     let finder =
         Project::find(&surroundings.directory, &Sources::default(), &mut Diagnostics::default());
@@ -103,13 +116,13 @@ pub(super) fn load(
     }
     let folder = path.as_deref().and_then(Path::parent);
     let beside: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
-    let loaded = inventory(surroundings, &arguments.source, &beside, &mut diagnostics)?;
+    let loaded = inventory(surroundings, &arguments.source, &beside, diagnostics)?;
     let LoadedInventory { project, sources, inventory, name } = loaded;
     let confined = arguments.source.untrusted.then_some(project.root.as_path());
     let program = match &path {
         Some(path) => {
             let shown = PathBuf::from(project.shown(path));
-            Program::load(&sources, &shown, confined, &mut diagnostics)
+            Program::load(&sources, &shown, confined, diagnostics)
         }
         None => Program::without_states(&sources),
     };
@@ -118,15 +131,16 @@ pub(super) fn load(
         let message = "--limit is empty; leave it out to mean all hosts";
         return Err(CliError::Usage(message.to_owned()));
     }
-    let limit =
-        arguments.source.limit.as_ref().map(|limit| {
-            Pattern::limit(limit, &surroundings.directory, &sources, &mut diagnostics)
-        });
+    let limit = arguments
+        .source
+        .limit
+        .as_ref()
+        .map(|limit| Pattern::limit(limit, &surroundings.directory, &sources, diagnostics));
     let extra = Arc::new(extra_variables(
         &arguments.extra_vars,
         &surroundings.directory,
         &sources,
-        &mut diagnostics,
+        diagnostics,
     )?);
     let lookup = LookupEnvironment {
         variables: surroundings.variables.clone(),
@@ -141,7 +155,11 @@ pub(super) fn load(
         becomes: arguments.connection.becomes,
         become_user: None,
         extra: Some(extra),
-        fetch: if arguments.source.untrusted { None } else { Some(Arc::new(Download)) },
+        fetch: match (arguments.offline, arguments.source.untrusted) {
+            (true, _) => Some(Arc::new(Nothing)),
+            (false, true) => None,
+            (false, false) => Some(Arc::new(Download)),
+        },
     };
     let mut compilation = Compilation::new(
         sources.clone(),
@@ -150,12 +168,23 @@ pub(super) fn load(
         templates,
         options,
         limit.as_ref(),
-        &mut diagnostics,
+        diagnostics,
     );
     if let Some(cache) = surroundings.cache() {
         let digests = Digests::new(cache.join("digests"), (surroundings.clock)());
         compilation.contents = Arc::new(ContentStore::remembering(digests));
     }
+    Ok(Read { project, compilation, inventory: name, path })
+}
+
+/// Reads, compiles and checks all that a run needs; says what is wrong, all of it at once.
+pub(super) fn load(
+    surroundings: &Surroundings,
+    arguments: &ConvergeArguments,
+) -> Result<Loaded, CliError> {
+    let mut diagnostics = Diagnostics::default();
+    let read = read(surroundings, arguments, &mut diagnostics)?;
+    let Read { project, compilation, inventory: name, path } = read;
     let outlines = compilation.check(&mut diagnostics);
     let mut connections = IndexMap::new();
     for host in compilation.hosts() {
@@ -170,10 +199,9 @@ pub(super) fn load(
         }
     }
     let asked_alone = asked_alone(&compilation, arguments, &connections);
-    show(surroundings, &sources, &diagnostics)?;
+    show(surroundings, &compilation.sources, &diagnostics)?;
     if compilation.hosts().is_empty() {
-        let message = "no host is selected: the plays and --limit have none in common";
-        return Err(CliError::Usage(message.to_owned()));
+        return Err(CliError::Usage(NO_HOST.to_owned()));
     }
     let info = RunInfo {
         project: project.name(),

@@ -6,6 +6,7 @@ mod arguments;
 mod converge;
 mod declaring;
 mod doc;
+mod graph;
 mod history;
 mod inventory;
 mod load;
@@ -18,6 +19,7 @@ mod screen;
 mod status;
 mod surroundings;
 mod undo;
+mod vars;
 
 use std::process::ExitCode;
 
@@ -42,8 +44,7 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 9] =
-    ["facts", "graph", "lint", "logs", "restart", "rollback", "run", "secrets", "vars"];
+const LATER: [&str; 7] = ["facts", "lint", "logs", "restart", "rollback", "run", "secrets"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -72,6 +73,8 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::History(options)) => history::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
+        Some(Command::Vars(options)) => vars::run(surroundings, &options),
+        Some(Command::Graph(options)) => graph::run(surroundings, &options),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
         Some(Command::Doc(options)) => doc::run(surroundings, &options),
         Some(Command::Schema) => schema::run(surroundings),

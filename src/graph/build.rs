@@ -38,24 +38,25 @@ const UNIT_FILE: &str = "file:/etc/systemd/system/";
 
 /// What a vertex stands for: a declaration, or the reaction of a service's declaration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Item {
+pub(super) enum Item {
     Declared(usize),
     Reaction(usize),
 }
 
 /// Why one vertex has to come before another.
-struct Requisite {
+pub(super) struct Requisite {
     /// `require`, `onchanges`, …
-    word: &'static str,
-    span: Span,
+    pub(super) word: &'static str,
+    pub(super) span: Span,
 }
 
-struct PlayGraph<'a> {
-    declarations: &'a [Declaration],
-    names: Names,
+/// The requisites between the declarations of one play.
+pub(super) struct PlayGraph<'a> {
+    pub(super) declarations: &'a [Declaration],
+    pub(super) names: Names,
     sources: &'a Sources,
-    graph: DiGraph<Item, Requisite>,
-    vertices: HashMap<Item, PetIndex>,
+    pub(super) graph: DiGraph<Item, Requisite>,
+    pub(super) vertices: HashMap<Item, PetIndex>,
     /// In file order, reactions right after the last thing that they watch.
     order: Vec<Item>,
 }
@@ -81,7 +82,7 @@ fn unit_files(declarations: &[Declaration]) -> HashMap<usize, Vec<usize>> {
 }
 
 impl<'a> PlayGraph<'a> {
-    fn new(declarations: &'a [Declaration], sources: &'a Sources) -> Self {
+    pub(super) fn new(declarations: &'a [Declaration], sources: &'a Sources) -> Self {
         let names = Names::new(declarations);
         let unit_files = unit_files(declarations);
         let mut graph = DiGraph::new();
@@ -226,7 +227,7 @@ impl<'a> PlayGraph<'a> {
     }
 
     /// File order, but each one's requisites first.
-    fn visit_order(&self) -> Vec<Item> {
+    pub(super) fn visit_order(&self) -> Vec<Item> {
         let mut visited = vec![false; self.graph.node_count()];
         let mut result = Vec::with_capacity(self.order.len());
         let position: HashMap<Item, usize> =
@@ -259,7 +260,7 @@ impl<'a> PlayGraph<'a> {
         result
     }
 
-    fn append_to(&self, graph: &mut Graph, play: usize, diagnostics: &mut Diagnostics) {
+    pub(super) fn append_to(&self, graph: &mut Graph, play: usize, diagnostics: &mut Diagnostics) {
         if self.report_cycles(diagnostics) {
             return;
         }
@@ -311,7 +312,7 @@ impl<'a> PlayGraph<'a> {
         let declaration = &self.declarations[index];
         let common = &declaration.common;
         // What a guard decides cannot wait for others.
-        if declaration.skipped.is_some() || has_guards(common) {
+        if declaration.is_left_out() || has_guards(common) {
             return None;
         }
         let key = declaration.declared.as_ref()?.kind().transaction()?;
@@ -322,7 +323,7 @@ impl<'a> PlayGraph<'a> {
     }
 
     /// None for what is left out: it touches nothing.
-    fn footprint(&self, item: Item) -> Option<Footprint> {
+    pub(super) fn footprint(&self, item: Item) -> Option<Footprint> {
         match item {
             Item::Reaction(index) => {
                 let declaration = &self.declarations[index];
@@ -334,10 +335,10 @@ impl<'a> PlayGraph<'a> {
             }
             Item::Declared(index) => {
                 let declaration = &self.declarations[index];
-                if declaration.skipped.is_some() {
+                if declaration.is_left_out() {
                     return None;
                 }
-                let mut footprint = declaration.declared.as_ref()?.kind().footprint();
+                let mut footprint = declaration.footprint()?;
                 let common = &declaration.common;
                 if let Some(file) = &common.environment_file {
                     footprint.reads.push(Claim::Path(file.clone()));
@@ -453,6 +454,6 @@ fn has_guards(common: &Common) -> bool {
     !common.unless.is_empty() || !common.onlyif.is_empty()
 }
 
-fn number(index: usize) -> u32 {
+pub(super) fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -56,10 +56,12 @@ impl Hazards {
         match claim {
             Claim::Path(path) => {
                 self.read_above(step, path, before);
+                self.meet_subtree_readers(path, before);
                 self.paths.entry(path.clone()).or_default().write(step, before);
             }
             Claim::Subtree(folder) => {
                 self.read_above(step, folder, before);
+                self.meet_subtree_readers(folder, before);
                 let below: Vec<_> = self
                     .paths
                     .range(folder.clone()..)
@@ -102,17 +104,24 @@ impl Hazards {
         }
     }
 
-    /// Whoever touches a path reads the folders above it, and meets those that claimed all below.
+    /// Whoever touches a path reads the folders above it, and meets those that wrote all below.
     fn read_above(&mut self, step: usize, path: &RemotePath, before: &mut Vec<usize>) {
         for folder in path.ancestors() {
             let cell = self.paths.entry(folder).or_default();
             before.extend(cell.subtree_writer);
-            before.extend(&cell.subtree_readers);
             cell.read(step, before);
         }
         if let Some(cell) = self.paths.get(path) {
             before.extend(cell.subtree_writer);
-            before.extend(&cell.subtree_readers);
+        }
+    }
+
+    /// Whoever writes a path meets those that read all below it or below a folder above it.
+    fn meet_subtree_readers(&self, path: &RemotePath, before: &mut Vec<usize>) {
+        for folder in std::iter::once(path.clone()).chain(path.ancestors()) {
+            if let Some(cell) = self.paths.get(&folder) {
+                before.extend(&cell.subtree_readers);
+            }
         }
     }
 }
@@ -159,7 +168,10 @@ mod tests {
             (Footprint::default().owned_by(Some("shop"), None).writing(path("/etc/x")), vec![7]),
             (writes(Claim::World), vec![0, 1, 2, 3, 4, 5, 6, 7, 8]),
             (writes(path("/etc/y")), vec![9]),
-            (writes(Claim::Packages), vec![9, 10]),
+            (Footprint::default().reading(subtree("/etc")), vec![9, 10]),
+            (Footprint::default().reading(path("/etc/y")), vec![9, 10]),
+            (writes(path("/etc/z")), vec![9, 11]),
+            (writes(Claim::Packages), vec![9, 10, 11, 12, 13]),
         ];
         let mut hazards = Hazards::default();
         for (step, (footprint, expected)) in steps.into_iter().enumerate() {

@@ -401,8 +401,12 @@ impl Compiler<'_> {
                 key.text = plain;
             }
             let known = key.value.is_some() && complete && !left_out;
+            let partly = key.value.is_some() && !complete && !left_out;
             arguments.extend(key.value.map(|value| (state.spec.key.name.to_owned(), value)));
             arguments.extend(key.argv.map(|argv| ("argv".to_owned(), argv)));
+            // What needs facts is mostly a content: what is touched is known without it.
+            let touches = partly.then(|| Declared::new(state.spec.name, arguments.clone()).ok());
+            let touches = touches.flatten().map(|declared| declared.kind().footprint());
             let retained = retained(&arguments);
             let id = self.identity(state, &key.text, &retained, alias.as_deref());
             let keyed = format!("{}:{}", state.spec.name, key.text);
@@ -443,6 +447,7 @@ impl Compiler<'_> {
                 spec: state.spec,
                 key: key.text,
                 declared,
+                touches,
                 label: label.clone(),
                 alias: alias.clone(),
                 skipped,

@@ -1,5 +1,5 @@
 use crate::diagnostic::Span;
-use crate::kind::{Declared, Spec};
+use crate::kind::{Declared, Footprint, Spec};
 use crate::resource::ResourceId;
 use crate::world::RemotePath;
 
@@ -14,6 +14,8 @@ pub struct Declaration {
     pub key: String,
     /// What is declared; none while facts are not known that its arguments need.
     pub declared: Option<Declared>,
+    /// What it touches as far as that is known while `declared` is not.
+    pub touches: Option<Footprint>,
     /// `name:`, for people.
     pub label: Option<String>,
     /// `id:`, another name to refer to it by.
@@ -39,6 +41,21 @@ pub struct Used {
     pub alias: Option<String>,
     /// Where.
     pub span: Span,
+}
+
+impl Declaration {
+    /// Whether it is known that it does nothing on this host.
+    pub fn is_left_out(&self) -> bool {
+        matches!(self.skipped, Some(Skipped::When(_) | Skipped::Tags))
+    }
+
+    /// What it reads and writes, as far as that is known.
+    pub fn footprint(&self) -> Option<Footprint> {
+        match &self.declared {
+            Some(declared) => Some(declared.kind().footprint()),
+            None => self.touches.clone(),
+        }
+    }
 }
 
 /// Why a state is left out.

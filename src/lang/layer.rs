@@ -6,7 +6,7 @@ use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// Names that always mean what converge knows: a variable that is called so is never seen.
-const RESERVED: [&str; 10] = [
+pub(super) const RESERVED: [&str; 10] = [
     "ansible_facts",
     "ansible_play_hosts",
     "facts",

@@ -11,6 +11,7 @@ mod conditions;
 mod contents;
 mod declaration;
 mod expand;
+mod explain;
 mod fault;
 mod files;
 mod filters;
@@ -38,6 +39,7 @@ pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
 pub use declaration::{
     CONFIRM_CONNECTION, Common, Declaration, Prune, Reference, Retry, Skipped, Used,
 };
+pub use explain::{Explanation, LayerValue, Said, Shown, Use};
 pub use filters::{filter_names, test_names};
 pub use health::OnFailure;
 pub use keywords::{

@@ -344,6 +344,11 @@ impl Scope {
         &self.inner.layers
     }
 
+    /// What compiles its templates.
+    pub(super) fn templates(&self) -> &Templates {
+        &self.inner.templates
+    }
+
     /// Whether a name means something here.
     pub fn defined(&self, name: &str) -> bool {
         self.inner.is_defined(name)

@@ -194,6 +194,19 @@ impl Templates {
         &self.environment
     }
 
+    /// The names that the templates of a scalar look up, in the order in which they stand there.
+    /// Loop variables and what it sets itself are none of them.
+    pub(super) fn names_in(&self, text: &str) -> Vec<String> {
+        if !is_template(text) {
+            return Vec::new();
+        }
+        let template = self.environment.get_template(&Form::of_scalar(text).name(text));
+        let names = template.map(|template| template.undeclared_variables(false));
+        let mut names: Vec<String> = names.unwrap_or_default().into_iter().collect();
+        names.sort_by_cached_key(|name| (first_word(text, name), name.clone()));
+        names
+    }
+
     pub(super) fn sources(&self) -> &Sources {
         &self.sources
     }
@@ -241,6 +254,15 @@ impl Files {
         });
         Ok(known.clone())
     }
+}
+
+/// Where a name stands first as a word of its own.
+fn first_word(text: &str, name: &str) -> usize {
+    let part = |one: char| one.is_alphanumeric() || one == '_';
+    let alone =
+        |at: usize| !text[..at].ends_with(part) && !text[at + name.len()..].starts_with(part);
+    let mut places = text.match_indices(name).map(|(at, _)| at);
+    places.find(|at| alone(*at)).unwrap_or(text.len())
 }
 
 /// What is said of `omit` with text around it.

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
-use crate::graph::{self, Graph, PlayDeclarations};
+use crate::graph::{self, Explained, Graph, PlayDeclarations};
 use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, not_plain};
 use crate::lang::yaml::Node;
 use crate::lang::{
@@ -286,6 +286,12 @@ impl Compilation {
         Compiled::Graph(Arc::new(graph::build(&plays, &self.sources, diagnostics)))
     }
 
+    /// The graph of a host as far as it is known without facts, with the reasons of its edges.
+    pub fn explain(&self, host: &str, diagnostics: &mut Diagnostics) -> Explained {
+        let plays = self.declarations(host, &Facts::Unknown, diagnostics);
+        graph::explain(&plays, &self.sources, diagnostics)
+    }
+
     fn declarations(
         &self,
         host: &str,
@@ -322,6 +328,16 @@ impl Compilation {
         let magic = self.magic(host, members);
         let scope = Scope::new(self.templates.clone(), layers, magic, facts.clone());
         play.with_vars_files(&scope, &self.extra, &self.sources, diagnostics)
+    }
+
+    /// The variables of a host before there are facts, in each play that selects it.
+    pub fn scopes(&self, host: &str, diagnostics: &mut Diagnostics) -> Vec<(&Play, Scope)> {
+        let plays = self.program.plays.iter().zip(&self.members);
+        let own = plays.filter(|(_, members)| members.iter().any(|member| member == host));
+        own.map(|(play, members)| {
+            (play, self.scope(host, play, members, &Facts::Unknown, diagnostics))
+        })
+        .collect()
     }
 
     fn inventory_layers(&self, host: &str) -> Vec<Arc<Layer>> {

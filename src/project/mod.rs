@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use commit::commit;
 pub use compilation::{Compilation, Compiled, Outline};
-pub use download::Download;
+pub use download::{Download, Nothing};
 pub use settings::Settings;
 
 use crate::diagnostic::{Diagnostics, Sources, nearest};

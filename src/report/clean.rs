@@ -14,7 +14,7 @@ pub(super) fn line(text: &str) -> String {
 }
 
 /// Text from outside that steers no terminal and keeps its lines and tabs.
-pub(super) fn block(text: &str) -> String {
+pub fn block(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
