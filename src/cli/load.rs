@@ -74,6 +74,21 @@ pub(super) fn inventory(
     Ok(LoadedInventory { project, sources, inventory, name: names.join("+") })
 }
 
+/// The hosts that `--limit` leaves.
+pub(super) fn limit(
+    surroundings: &Surroundings,
+    source: &InventorySource,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<Pattern>, CliError> {
+    let Some(limit) = &source.limit else { return Ok(None) };
+    if limit.trim_matches([' ', ',']).is_empty() {
+        let message = "--limit is empty; leave it out to mean all hosts";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok(Some(Pattern::limit(limit, &surroundings.directory, sources, diagnostics)))
+}
+
 /// Reads, compiles and checks all that a run needs; says what is wrong, all of it at once.
 pub(super) fn load(
     surroundings: &Surroundings,
@@ -111,15 +126,7 @@ pub(super) fn load(
         }
         None => Program::without_states(&sources),
     };
-    let given = arguments.source.limit.as_deref();
-    if given.is_some_and(|limit| limit.trim_matches([' ', ',']).is_empty()) {
-        let message = "--limit is empty; leave it out to mean all hosts";
-        return Err(CliError::Usage(message.to_owned()));
-    }
-    let limit =
-        arguments.source.limit.as_ref().map(|limit| {
-            Pattern::limit(limit, &surroundings.directory, &sources, &mut diagnostics)
-        });
+    let limit = limit(surroundings, &arguments.source, &sources, &mut diagnostics)?;
     let extra = Arc::new(extra_variables(
         &arguments.extra_vars,
         &surroundings.directory,

@@ -61,7 +61,12 @@ pub(super) fn scalar(scalar: &Scalar) -> Value {
     match scalar.tag.as_deref() {
         Some("vault" | "vault-encrypted") => return Value::Vault(scalar.text.clone()),
         Some("unsafe") => return Value::Unsafe(scalar.text.clone()),
-        Some("int" | "float" | "bool" | "null") => return plain(&scalar.text).unwrap_or_else(text),
+        Some("float") => {
+            let read = plain(&scalar.text).unwrap_or_else(text);
+            let Value::Integer(digits) = &read else { return read };
+            return digits.parse().map_or(read, Value::Float);
+        }
+        Some("int" | "bool" | "null") => return plain(&scalar.text).unwrap_or_else(text),
         Some(_) => return text(),
         None => {}
     }
