@@ -13,6 +13,7 @@ use indexmap::IndexSet;
 use super::tree::{ALL, Tree};
 use super::yaml11::{self, Value};
 use super::{Inventory, variables};
+use crate::lang::python;
 
 /// Names that Ansible keeps for itself and never prints.
 const INTERNAL: [&str; 32] = [
@@ -151,7 +152,7 @@ impl Printer {
             Value::Boolean(true) => self.out.push_str("true"),
             Value::Boolean(false) => self.out.push_str("false"),
             Value::Integer(digits) => self.out.push_str(digits),
-            Value::Float(number) => self.out.push_str(&yaml11::float_text(*number)),
+            Value::Float(number) => self.out.push_str(&python::float(*number)),
             Value::Text(text) => self.string(text),
             Value::Unsafe(text) => match self.marks {
                 Marks::Shown => self.marked("__ansible_unsafe", text),

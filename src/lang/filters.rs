@@ -3,17 +3,21 @@
 //! Each is an entry in a table: its name, its parameters and a function. What Jinja itself has
 //! (`map`, `selectattr`, `default`, …) comes with the template engine.
 
+mod chance;
 mod collections;
+mod encodings;
 mod engine;
 mod formats;
 mod methods;
 mod numbers;
+mod passwords;
 mod paths;
 mod patterns;
 mod predicates;
 mod prose;
 mod text;
 mod urls;
+mod yaml_text;
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -67,7 +71,7 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 8] = [
+const TABLES: [&[Filter]; 11] = [
     collections::FILTERS,
     text::FILTERS,
     prose::FILTERS,
@@ -75,7 +79,10 @@ const TABLES: [&[Filter]; 8] = [
     paths::FILTERS,
     urls::FILTERS,
     formats::FILTERS,
+    encodings::FILTERS,
+    passwords::FILTERS,
     numbers::FILTERS,
+    chance::FILTERS,
 ];
 
 /// What the template engine has of its own, for suggestions.
@@ -118,7 +125,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "zip",
     "pprint",
     "format",
-    "tojson",
     "urlencode",
 ];
 const BUILT_IN_TESTS: &[&str] = &[

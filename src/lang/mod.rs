@@ -19,6 +19,7 @@ mod layer;
 mod lenient;
 mod lookup;
 mod play;
+pub mod python;
 mod references;
 mod scope;
 mod state;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
 use super::layer::Layer;
 use super::lenient::expression_end;
+use super::python;
 use super::template::{Form, OMIT_IN_TEXT, Templates, is_template};
 use super::value::{
     self, Written, describe_json, mark_outside, mark_unknown, unknown, watched, written,
@@ -494,7 +495,7 @@ impl Inner {
                     Written::Data(value) => value,
                     Written::Nothing if form != Form::File && text.is_empty() => Json::Null,
                     // Statements around a lone expression leave its type alone.
-                    Written::One(value) if form == Form::Text && value.to_string() == text => {
+                    Written::One(value) if form == Form::Text && python::text(&value) == text => {
                         value::json_of(&value).unwrap_or(Json::String(text))
                     }
                     _ => Json::String(text),

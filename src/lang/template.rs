@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use super::lenient::{Backslashes, Lenient, expression_end};
 use super::lookup::{Lookup, Query};
 use super::scope::OMIT;
-use super::{filters, value};
+use super::{filters, python, value};
 use crate::diagnostic::{SourceId, Sources};
 
 /// Most instructions that one evaluation may take.
@@ -157,7 +157,7 @@ impl Templates {
             if one.kind() == ValueKind::Plain {
                 value::json_of(one)?;
             }
-            let text = one.to_string();
+            let text = python::text(one);
             // Statements may have left nothing around it, which is known when the text is complete.
             let whole = text == OMIT
                 && matches!(Form::of(state.name()), Some((Form::Text, all)) if all.contains("{%"));

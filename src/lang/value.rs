@@ -10,6 +10,7 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::python;
 use super::scope::OMIT;
 
 /// What an evaluation used.
@@ -177,7 +178,7 @@ pub fn value_of(json: &Json) -> Value {
 }
 
 /// Whether a list or a mapping is to leave it out.
-fn is_omitted(value: &Value) -> bool {
+pub(super) fn is_omitted(value: &Value) -> bool {
     value.as_str() == Some(OMIT)
 }
 
@@ -207,7 +208,7 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
                 let key = key?;
                 let entry = value.get_item(&key)?;
                 if !is_omitted(&entry) {
-                    entries.insert(key.to_string(), json_of(&entry)?);
+                    entries.insert(key_of(&key), json_of(&entry)?);
                 }
             }
             Json::Object(entries)
@@ -225,6 +226,15 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
             return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
     })
+}
+
+/// A key as JSON has it.
+fn key_of(key: &Value) -> String {
+    match key.kind() {
+        ValueKind::None => String::from("null"),
+        ValueKind::Bool => key.is_true().to_string(),
+        _ => python::text(key),
+    }
 }
 
 fn number(value: &Value) -> Result<Number, Error> {
