@@ -45,8 +45,8 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A value as it stands inside of a list: texts have quotes.
-fn inside(value: &Value) -> String {
+/// A value as it stands inside of a list, or as `repr` has it: texts have quotes.
+pub(super) fn inside(value: &Value) -> String {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
             let Ok(items) = value.try_iter() else { return value.to_string() };

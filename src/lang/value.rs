@@ -10,6 +10,7 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::filters::Moment;
 use super::python;
 use super::scope::OMIT;
 
@@ -29,6 +30,7 @@ thread_local! {
     /// Whether anything asked for facts that were not known; unlike a mark, it stays.
     static ASKED: Cell<bool> = const { Cell::new(false) };
     static WRITTEN: RefCell<Written> = const { RefCell::new(Written::Nothing) };
+    static ROOT: RefCell<Option<Value>> = const { RefCell::new(None) };
 }
 
 /// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data.
@@ -98,6 +100,19 @@ pub(super) fn written<T>(run: impl FnOnce() -> T) -> (T, Written) {
     let before = WRITTEN.take();
     let result = run();
     (result, WRITTEN.replace(before))
+}
+
+/// Runs a template whose names are these.
+pub(super) fn with_root<T>(names: &Value, run: impl FnOnce() -> T) -> T {
+    let before = ROOT.replace(Some(names.clone()));
+    let result = run();
+    ROOT.set(before);
+    result
+}
+
+/// The names of the template that is run.
+pub(super) fn root() -> Option<Value> {
+    ROOT.with_borrow(Clone::clone)
 }
 
 /// A value that will be known with the facts; whatever is made of it is not known either.
@@ -221,6 +236,7 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
         ValueKind::Undefined => {
             return Err(Error::new(ErrorKind::UndefinedError, "a part of the value is undefined"));
         }
+        _ if value.downcast_object_ref::<Moment>().is_some() => Json::String(value.to_string()),
         _ => {
             let message = format!("{} is not data", describe(value));
             return Err(Error::new(ErrorKind::InvalidOperation, message));
