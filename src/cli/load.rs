@@ -79,6 +79,21 @@ pub(super) fn inventory(
     Ok(LoadedInventory { project, sources, inventory, name: names.join("+") })
 }
 
+/// The hosts that `--limit` leaves.
+pub(super) fn limit(
+    surroundings: &Surroundings,
+    source: &InventorySource,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<Pattern>, CliError> {
+    let Some(limit) = &source.limit else { return Ok(None) };
+    if limit.trim_matches([' ', ',']).is_empty() {
+        let message = "--limit is empty; leave it out to mean all hosts";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok(Some(Pattern::limit(limit, &surroundings.directory, sources, diagnostics)))
+}
+
 /// An inventory and a state file, read and brought together.
 pub(super) struct Read {
     pub(super) project: Project,
@@ -126,16 +141,7 @@ pub(super) fn read(
         }
         None => Program::without_states(&sources),
     };
-    let given = arguments.source.limit.as_deref();
-    if given.is_some_and(|limit| limit.trim_matches([' ', ',']).is_empty()) {
-        let message = "--limit is empty; leave it out to mean all hosts";
-        return Err(CliError::Usage(message.to_owned()));
-    }
-    let limit = arguments
-        .source
-        .limit
-        .as_ref()
-        .map(|limit| Pattern::limit(limit, &surroundings.directory, &sources, diagnostics));
+    let limit = limit(surroundings, &arguments.source, &sources, diagnostics)?;
     let extra = Arc::new(extra_variables(
         &arguments.extra_vars,
         &surroundings.directory,

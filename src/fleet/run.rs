@@ -58,7 +58,7 @@ pub enum Purpose {
 /// Hosts, and all that it takes to reach them.
 #[derive(Clone)]
 pub struct Reachable {
-    /// In inventory order.
+    /// In the order in which plays select them.
     pub hosts: Vec<HostRun>,
     /// All contents that declarations name.
     pub contents: Arc<ContentStore>,

@@ -30,7 +30,7 @@ pub struct SavedPlan {
     pub state_file: String,
     /// By play: whether a failed host keeps later ones from beginning.
     pub any_errors_fatal: Vec<bool>,
-    /// In inventory order.
+    /// In the order in which plays select them.
     pub hosts: Vec<SavedHost>,
     /// Contents that the hosts may need, by digest, in Base64.
     pub contents: BTreeMap<String, String>,

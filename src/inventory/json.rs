@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use super::tree::{ALL, Tree};
 use super::yaml11::{self, Value};
 use super::{Inventory, variables};
+use crate::lang::python;
 
 /// Names that Ansible keeps for itself and never prints.
 const INTERNAL: [&str; 32] = [
@@ -48,16 +51,17 @@ const INTERNAL: [&str; 32] = [
     "role_uuid",
 ];
 
-/// As `ansible-inventory --list`.
-pub(super) fn list(inventory: &Inventory) -> String {
+/// As `ansible-inventory --list` of the hosts that a limit leaves.
+pub(super) fn list(inventory: &Inventory, selected: &IndexSet<usize>) -> String {
     let tree = &inventory.tree;
     let text = |name: &Arc<str>| Value::Text(name.clone());
     let mut root: BTreeMap<String, Value> = BTreeMap::new();
     for group in tree.descendants(ALL) {
         let mut entry = Vec::new();
         let found = &tree.groups[group];
-        if group != ALL && !found.hosts.is_empty() {
-            let hosts = found.hosts.iter().map(|host| text(&tree.name_of_host(*host))).collect();
+        let hosts = found.hosts.iter().filter(|host| selected.contains(*host));
+        let hosts: Vec<Value> = hosts.map(|host| text(&tree.name_of_host(*host))).collect();
+        if group != ALL && !hosts.is_empty() {
             entry.push(("hosts".to_owned(), Value::List(hosts)));
         }
         if !found.children.is_empty() {
@@ -68,7 +72,7 @@ pub(super) fn list(inventory: &Inventory) -> String {
             root.insert(tree.name_of_group(group).to_string(), Value::Mapping(entry));
         }
     }
-    let hosts = tree.members(ALL).into_iter().filter_map(|host| {
+    let hosts = selected.iter().filter_map(|&host| {
         let variables = host_variables(inventory, host);
         (!variables.is_empty())
             .then(|| (tree.name_of_host(host).to_string(), Value::Mapping(variables)))
@@ -148,7 +152,7 @@ impl Printer {
             Value::Boolean(true) => self.out.push_str("true"),
             Value::Boolean(false) => self.out.push_str("false"),
             Value::Integer(digits) => self.out.push_str(digits),
-            Value::Float(number) => self.out.push_str(&yaml11::float_text(*number)),
+            Value::Float(number) => self.out.push_str(&python::float(*number)),
             Value::Text(text) => self.string(text),
             Value::Unsafe(text) => match self.marks {
                 Marks::Shown => self.marked("__ansible_unsafe", text),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
-use super::{plain_node, yaml11};
+use super::plain_node;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Span};
+use crate::lang::python;
 use crate::lang::yaml::{Kind, Node};
 
 /// Deepest nesting.
@@ -151,14 +152,14 @@ fn number(text: &str) -> String {
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return if digits == "0" { digits.to_owned() } else { text.to_owned() };
     }
-    text.parse().map_or_else(|_| text.to_owned(), yaml11::float_scalar)
+    text.parse().map_or_else(|_| text.to_owned(), python::yaml_float)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnostic::Sources;
-    use crate::inventory::yaml11::Value;
+    use crate::inventory::yaml11::{self, Value};
 
     #[test]
     fn json_keeps_its_places_and_its_types() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{plain_node, yaml11};
 use crate::diagnostic::Span;
+use crate::lang::python;
 use crate::lang::yaml::{Kind, Node, Scalar, Style};
 
 /// Deepest nesting.
@@ -179,7 +180,7 @@ impl<'a> Parser<'a> {
             }
             let number: f64 = clean.parse().ok()?;
             let number = if negative { -number } else { number };
-            return Some(plain_node(self.span, yaml11::float_scalar(number)));
+            return Some(plain_node(self.span, python::yaml_float(number)));
         } else {
             let digits = yaml11::in_decimal(&lower, 10)?;
             if lower.starts_with('0') && digits != "0" {

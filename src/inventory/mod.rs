@@ -88,8 +88,8 @@ impl Spec {
 
 /// Hosts, groups and variables of all sources, merged.
 ///
-/// If no source declares the controller, it is there as the implicit host `localhost`: no group and
-/// no list has it, and only its name selects it.
+/// If no source declares the controller, it is there as an implicit host with the name that a
+/// pattern calls it by (`localhost`, `127.0.0.1`, `::1`): no group and no list has it.
 #[derive(Debug)]
 pub struct Inventory {
     tree: Tree,
@@ -110,11 +110,7 @@ impl Inventory {
         }
         tree.settle(diagnostics);
         let order = tree.members(ALL);
-        if !pattern::LOCAL_NAMES.iter().any(|name| tree.hosts.contains_key(*name)) {
-            tree.current = None;
-            let host = tree.add_host("localhost", None, None);
-            tree.hosts[host].implicit = true;
-        }
+        tree.add_implicit_hosts();
         let inventory_folders = spec.given.iter().filter_map(|given| match given {
             Given::Path(path) if path.is_dir() => Some(path.clone()),
             Given::Path(path) => path.parent().map(Path::to_owned),
@@ -144,7 +140,7 @@ impl Inventory {
             .map(|(name, _)| &**name)
     }
 
-    /// Whether a host is declared, or is the implicit `localhost`.
+    /// Whether a host is declared, or is a name of the implicit one.
     pub fn contains(&self, host: &str) -> bool {
         self.host(host).is_some()
     }
@@ -154,12 +150,11 @@ impl Inventory {
         self.tree.groups.keys().map(|name| &**name)
     }
 
-    /// The hosts of a group and of the groups below it, in inventory order; none if there is no
-    /// such group.
+    /// The hosts of a group and of the groups below it, in the order of the group; none if there is
+    /// no such group.
     pub fn members(&self, group: &str) -> Option<Vec<&str>> {
         let group = self.tree.groups.get_index_of(group)?;
-        let members = self.tree.members(group);
-        Some(self.names(&members))
+        Some(self.names(&self.tree.members(group)))
     }
 
     /// The groups that a host is in, `all` left out, by name.
@@ -183,27 +178,33 @@ impl Inventory {
         self.host(host)?.file.as_deref()
     }
 
-    /// The hosts of a pattern that a limit leaves, in inventory order; a part that means no host is
-    /// an error.
+    /// The hosts of a pattern that a limit leaves, in the order of the pattern; a part that means no
+    /// host is an error.
     pub fn select(
         &self,
         pattern: &Pattern,
         limit: Option<&Pattern>,
         diagnostics: &mut Diagnostics,
     ) -> Vec<&str> {
+        self.names(&self.selected(pattern, limit, diagnostics))
+    }
+
+    fn selected(
+        &self,
+        pattern: &Pattern,
+        limit: Option<&Pattern>,
+        diagnostics: &mut Diagnostics,
+    ) -> IndexSet<usize> {
         let mut selected = pattern::select(&self.tree, pattern, diagnostics);
         if let Some(limit) = limit {
             let kept = pattern::select(&self.tree, limit, diagnostics);
-            selected.retain(|host| kept.contains(host));
+            selected.retain(|host| pattern::is_among(&self.tree, *host, &kept));
         }
-        self.names(&selected)
+        selected
     }
 
-    /// Names in inventory order; the implicit host comes last.
     fn names(&self, hosts: &IndexSet<usize>) -> Vec<&str> {
-        let mut ordered: Vec<usize> = hosts.iter().copied().collect();
-        ordered.sort_by_key(|host| self.order.get_index_of(host).unwrap_or(usize::MAX));
-        let named = ordered.into_iter().filter_map(|host| self.tree.hosts.get_index(host));
+        let named = hosts.iter().filter_map(|host| self.tree.hosts.get_index(*host));
         named.map(|(name, _)| &**name).collect()
     }
 
@@ -233,9 +234,9 @@ impl Inventory {
         connection::read(name, kind, &self.variables(host), evaluate, diagnostics)
     }
 
-    /// What `ansible-inventory --list` prints.
-    pub fn list(&self) -> String {
-        json::list(self)
+    /// What `ansible-inventory --list` prints of the hosts that a limit leaves.
+    pub fn list(&self, limit: Option<&Pattern>, diagnostics: &mut Diagnostics) -> String {
+        json::list(self, &self.selected(&Pattern::default(), limit, diagnostics))
     }
 
     /// What `ansible-inventory --host` prints; none if there is no such host.

@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use fancy_regex::Regex;
 use indexmap::IndexSet;
-use regex::Regex;
 
 use super::range;
 use super::tree::{ALL, Tree};
@@ -110,7 +110,8 @@ impl Pattern {
     }
 }
 
-/// The hosts that a pattern means; a part that means none is an error.
+/// The hosts that a pattern means, part by part, in the order of each group; a part that means none
+/// is an error.
 pub(super) fn select(
     tree: &Tree,
     pattern: &Pattern,
@@ -122,20 +123,37 @@ pub(super) fn select(
         selected = tree.members(ALL);
     }
     for part in parts(Effect::Add) {
-        selected.extend(part_hosts(tree, part, diagnostics));
+        // A name that is a host's means that host; after `&` and `!` a group of the name comes first.
+        match tree.hosts.get_index_of(part.text.as_str()) {
+            Some(host) => drop(selected.insert(host)),
+            None => selected.extend(part_hosts(tree, part, diagnostics)),
+        }
     }
+    // All names of the implicit host mean the one machine.
+    let implicit = selected.iter().copied().find(|host| tree.hosts[*host].implicit);
+    selected.retain(|host| !tree.hosts[*host].implicit || Some(*host) == implicit);
     for part in parts(Effect::Keep) {
         let kept = part_hosts(tree, part, diagnostics);
-        selected.retain(|host| kept.contains(host));
+        selected.retain(|host| is_among(tree, *host, &kept));
     }
     for part in parts(Effect::Remove) {
         let removed = part_hosts(tree, part, diagnostics);
-        selected.retain(|host| !removed.contains(host));
+        selected.retain(|host| !is_among(tree, *host, &removed));
     }
     selected
 }
 
-fn part_hosts(tree: &Tree, part: &Part, diagnostics: &mut Diagnostics) -> IndexSet<usize> {
+/// Whether a host is one of these, or is the implicit host as one of these is.
+pub(super) fn is_among<'a>(
+    tree: &Tree,
+    host: usize,
+    hosts: impl IntoIterator<Item = &'a usize>,
+) -> bool {
+    let implicit = tree.hosts[host].implicit;
+    hosts.into_iter().any(|one| *one == host || (implicit && tree.hosts[*one].implicit))
+}
+
+fn part_hosts(tree: &Tree, part: &Part, diagnostics: &mut Diagnostics) -> Vec<usize> {
     match hosts_of(tree, &part.text) {
         Ok(hosts) => hosts,
         Err((message, label)) => {
@@ -145,22 +163,20 @@ fn part_hosts(tree: &Tree, part: &Part, diagnostics: &mut Diagnostics) -> IndexS
                 None if label.is_empty() => diagnostic,
                 None => diagnostic.help(label),
             });
-            IndexSet::new()
+            Vec::new()
         }
     }
 }
 
 /// The hosts of one part, or what is wrong with it and what was probably meant.
-fn hosts_of(tree: &Tree, text: &str) -> Result<IndexSet<usize>, (String, String)> {
-    if let Some(host) = tree.hosts.get_index_of(text) {
-        return Ok(IndexSet::from([host]));
-    }
+///
+/// A host that a group and a glob both mean is there twice, and a subscript counts it twice.
+fn hosts_of(tree: &Tree, text: &str) -> Result<Vec<usize>, (String, String)> {
     if let Some(expression) = text.strip_prefix('~') {
         let regex = Regex::new(&format!("^(?:{expression})")).map_err(|error| {
             let reason = error.to_string();
-            let last = reason.lines().last().unwrap_or_default();
-            let last = last.trim_start_matches("error: ").to_owned();
-            (format!("`{text}` is not a regular expression"), last)
+            let why = reason.trim().rsplit(": ").next().unwrap_or_default().to_owned();
+            (format!("`{text}` is not a regular expression"), why)
         })?;
         return matching(tree, &regex, Names::GroupsAndHosts).ok_or_else(|| {
             (format!("the pattern `{text}` matches no host and no group"), String::new())
@@ -177,21 +193,19 @@ fn hosts_of(tree: &Tree, text: &str) -> Result<IndexSet<usize>, (String, String)
         return Err((message, label.unwrap_or_default()));
     };
     let Some((first, last)) = subscript else { return Ok(found) };
-    let chosen: IndexSet<usize> = match last {
-        Some(last) => {
-            let length = last.map_or(usize::MAX, |last| {
-                last.saturating_add(1).saturating_sub(first.unsigned_abs())
-            });
-            found.iter().skip(first.unsigned_abs()).take(length).copied().collect()
+    let at = if first < 0 {
+        found.len().checked_sub(first.unsigned_abs())
+    } else {
+        Some(first.unsigned_abs())
+    };
+    let chosen: Vec<usize> = match (at, last) {
+        (None, _) => Vec::new(),
+        (Some(at), Some(Some(last))) if last > 0 => {
+            let length = last.saturating_add(1).saturating_sub(at);
+            found.iter().skip(at).take(length).copied().collect()
         }
-        None => {
-            let at = if first < 0 {
-                found.len().checked_sub(first.unsigned_abs())
-            } else {
-                Some(first.unsigned_abs())
-            };
-            at.and_then(|at| found.get_index(at)).copied().into_iter().collect()
-        }
+        (Some(at), Some(None)) => found.iter().skip(at).copied().collect(),
+        (Some(at), _) => found.get(at).copied().into_iter().collect(),
     };
     if chosen.is_empty() {
         let label = format!("`{name}` has {} hosts, counted from 0", found.len());
@@ -209,32 +223,35 @@ enum Names {
 }
 
 /// The hosts of the groups and the hosts whose names match; none if no name does.
-fn matching(tree: &Tree, regex: &Regex, names: Names) -> Option<IndexSet<usize>> {
-    let mut found = IndexSet::new();
+fn matching(tree: &Tree, regex: &Regex, names: Names) -> Option<Vec<usize>> {
+    // What backtracks beyond all measure matches nothing.
+    let is_match = |name: &str| regex.is_match(name).unwrap_or(false);
+    let mut found = Vec::new();
     let mut any = false;
     for (group, name) in tree.groups.keys().enumerate() {
-        if regex.is_match(name) {
+        if is_match(name) {
             any = true;
             found.extend(tree.members(group));
         }
     }
     if !any || names == Names::GroupsAndHosts {
         for (host, (name, declared)) in tree.hosts.iter().enumerate() {
-            if !declared.implicit && regex.is_match(name) {
+            if !declared.implicit && is_match(name) {
                 any = true;
-                found.insert(host);
+                found.push(host);
             }
         }
     }
     any.then_some(found)
 }
 
-/// The controller, under any of its names.
-fn local_host(tree: &Tree, name: &str) -> Option<IndexSet<usize>> {
+/// The controller, under any of its names: the host of that name, else the one that was declared.
+fn local_host(tree: &Tree, name: &str) -> Option<Vec<usize>> {
     if !LOCAL_NAMES.contains(&name) {
         return None;
     }
-    tree.hosts.values().position(|host| host.implicit).map(|host| IndexSet::from([host]))
+    let declared = || tree.hosts.keys().position(|host| LOCAL_NAMES.contains(&host.as_ref()));
+    tree.hosts.get_index_of(name).or_else(declared).map(|host| vec![host])
 }
 
 #[expect(clippy::expect_used, reason = "the pattern is a constant, and a test uses it")]
@@ -251,7 +268,7 @@ fn split_subscript(text: &str) -> (&str, Option<Subscript>) {
 }
 
 fn subscript(text: &str) -> Option<(&str, Subscript)> {
-    let found = SUBSCRIPT.captures(text)?;
+    let found = SUBSCRIPT.captures(text).ok()??;
     let name = found.get(1)?.as_str();
     if let Some(index) = found.get(2) {
         return Some((name, (index.as_str().parse().ok()?, None)));
@@ -290,7 +307,7 @@ fn glob(text: &str) -> Option<Regex> {
                 expression.push(']');
                 rest = &inside[end + 1..];
             }
-            other => expression.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+            other => expression.push_str(&fancy_regex::escape(other.encode_utf8(&mut [0; 4]))),
         }
     }
     expression.push_str(")$");
@@ -357,6 +374,7 @@ mod tests {
             }
         }
         tree.settle(&mut diagnostics);
+        tree.add_implicit_hosts();
         assert!(diagnostics.is_empty());
         tree
     }
@@ -398,6 +416,14 @@ mod tests {
             ("*.example.com", "db2.example.com"),
             ("~web[12]", "web1 web2"),
             ("~(web|db)1", "web1 db1"),
+            ("~(?!web|eu|all|ungrouped|lone|fe80)", "db1 db2.example.com"),
+            ("db,web1", "db1 db2.example.com web1"),
+            ("eu,web", "db1 web1 web2 web3"),
+            ("web[1:0]", "web2"),
+            ("localhost", "localhost"),
+            ("::1,localhost,127.0.0.1", "::1"),
+            ("127.0.0.1:&localhost", "127.0.0.1"),
+            ("all,localhost,!localhost", "lone fe80::1 web1 web2 web3 db1 db2.example.com"),
             ("fe80::1", "fe80::1"),
             ("ungrouped", "lone fe80::1"),
             ("idle", ""),
@@ -415,7 +441,10 @@ mod tests {
             ("wbe", "the pattern `wbe` matches no host and no group; did you mean `web`?"),
             ("web:!wbe3", "the pattern `wbe3` matches no host and no group; did you mean `web3`?"),
             ("nothing*", "the pattern `nothing*` matches no host and no group"),
-            ("~x(", "`~x(` is not a regular expression; unclosed group"),
+            (
+                "~x(",
+                "`~x(` is not a regular expression; Opening parenthesis without closing parenthesis",
+            ),
             (
                 "web[3]",
                 "the pattern `web[3]` is outside of what there is; `web` has 3 hosts, counted from 0",

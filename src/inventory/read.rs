@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::tree::{Tree, UNGROUPED};
-use super::{Given, Spec, Trust, ini, json_nodes, range, script, variables, yaml};
+use super::{Given, Spec, Trust, ini, json_nodes, script, variables, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::lang::yaml::Node;
 
@@ -31,12 +31,12 @@ impl Reader<'_> {
     pub(super) fn given(&self, given: &Given, tree: &mut Tree, diagnostics: &mut Diagnostics) {
         match given {
             Given::Path(path) => self.path(path, 0, tree, diagnostics),
-            Given::Hosts(list) => self.list(list, tree),
+            Given::Hosts(list) => self.list(list, tree, diagnostics),
         }
     }
 
-    /// A comma list: names and ports; ranges are not expanded, as in Ansible.
-    fn list(&self, list: &str, tree: &mut Tree) {
+    /// A comma list: names with ranges and ports.
+    fn list(&self, list: &str, tree: &mut Tree, diagnostics: &mut Diagnostics) {
         let source = self.sources.add("--inventory", list);
         tree.current = None;
         let mut start = 0;
@@ -44,19 +44,9 @@ impl Reader<'_> {
             let text = part.trim();
             let at = start + (part.len() - part.trim_start().len());
             start += part.len() + 1;
-            if text.is_empty() {
-                continue;
-            }
-            let span = Span::new(source, at, at + text.len());
-            let (name, port) = match range::address(text) {
-                Some((name, port)) if !name.contains('[') => (name, port),
-                _ => (text, None),
-            };
-            let known = tree.hosts.contains_key(name);
-            let host = tree.add_host(name, Some(UNGROUPED), Some(span));
-            if let (Some(port), false) = (port.filter(|port| *port > 0), known) {
-                let name = tree.name_of_host(host);
-                tree.set_port(host, &name, port, span);
+            if !text.is_empty() {
+                let span = Span::new(source, at, at + text.len());
+                tree.add_hosts(text, span, UNGROUPED, diagnostics);
             }
         }
     }

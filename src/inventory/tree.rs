@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::pattern::LOCAL_NAMES;
 use super::range;
 use super::variables::{Layer, Origin, Variable};
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -47,7 +48,7 @@ pub(super) struct Host {
     pub(super) files: Vec<Vec<Variable>>,
     /// All groups it is in, `all` left out, in the order in which their variables apply.
     pub(super) groups: Vec<usize>,
-    /// Nobody declared it: the controller itself, under the name `localhost`.
+    /// Nobody declared it: the controller itself.
     pub(super) implicit: bool,
 }
 
@@ -308,10 +309,22 @@ impl Tree {
         found
     }
 
-    /// The declared hosts of a group and of all groups below it, in inventory order.
+    /// The declared hosts of a group and of all groups below it, level by level.
     pub(super) fn members(&self, group: usize) -> IndexSet<usize> {
         let groups = self.descendants(group);
         groups.iter().flat_map(|group| self.groups[*group].hosts.iter().copied()).collect()
+    }
+
+    /// The controller under each of its names, if no source declares it.
+    pub(super) fn add_implicit_hosts(&mut self) {
+        if LOCAL_NAMES.iter().any(|name| self.hosts.contains_key(*name)) {
+            return;
+        }
+        self.current = None;
+        for name in LOCAL_NAMES {
+            let host = self.add_host(name, None, None);
+            self.hosts[host].implicit = true;
+        }
     }
 
     /// Once all sources are read: every group is below `all`, every host is in a group, and depths

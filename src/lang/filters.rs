@@ -3,20 +3,34 @@
 //! Each is an entry in a table: its name, its parameters and a function. What Jinja itself has
 //! (`map`, `selectattr`, `default`, …) comes with the template engine.
 
+mod chance;
 mod collections;
+mod controller;
+mod dates;
+mod encodings;
 mod engine;
 mod formats;
+mod functions;
 mod methods;
 mod numbers;
+mod passwords;
 mod paths;
 mod patterns;
 mod predicates;
 mod prose;
 mod text;
 mod urls;
+mod versions;
+mod yaml_text;
+
+pub use dates::Moment;
+
+use std::sync::Arc;
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, Value};
+
+use super::lookup::Lookup;
 
 /// A filter.
 struct Filter {
@@ -67,7 +81,7 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 8] = [
+const TABLES: [&[Filter]; 12] = [
     collections::FILTERS,
     text::FILTERS,
     prose::FILTERS,
@@ -75,7 +89,11 @@ const TABLES: [&[Filter]; 8] = [
     paths::FILTERS,
     urls::FILTERS,
     formats::FILTERS,
+    encodings::FILTERS,
+    passwords::FILTERS,
     numbers::FILTERS,
+    chance::FILTERS,
+    dates::FILTERS,
 ];
 
 /// What the template engine has of its own, for suggestions.
@@ -116,10 +134,7 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "unique",
     "chain",
     "zip",
-    "pprint",
     "format",
-    "tojson",
-    "urlencode",
 ];
 const BUILT_IN_TESTS: &[&str] = &[
     "undefined",
@@ -135,7 +150,6 @@ const BUILT_IN_TESTS: &[&str] = &[
     "int",
     "float",
     "string",
-    "sequence",
     "iterable",
     "mapping",
     "startingwith",
@@ -186,26 +200,33 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         environment.add_test(format!("ansible.builtin.{}", entry.name), call);
     }
     engine::register(environment);
+    functions::register(environment);
     environment.set_unknown_method_callback(|_, value, name, arguments| {
         methods::call(value, name, arguments)
     });
 }
 
+/// Adds what looks at files of this machine.
+pub(super) fn register_files(environment: &mut Environment<'static>, lookup: &Arc<Lookup>) {
+    controller::register(environment, lookup);
+}
+
 /// Names of all filters that templates can use.
 pub fn filter_names() -> Vec<&'static str> {
     let own = TABLES.into_iter().flatten().map(|entry| entry.name);
-    own.chain(BUILT_IN_FILTERS.iter().copied()).collect()
+    own.chain(controller::FILTERS).chain(BUILT_IN_FILTERS.iter().copied()).collect()
 }
 
 /// Names of all tests that templates can use, after `is`.
 pub fn test_names() -> Vec<&'static str> {
     let own = predicates::TESTS.iter().map(|entry| entry.name);
-    own.chain(BUILT_IN_TESTS.iter().copied()).collect()
+    let files = controller::TESTS.map(|(name, _)| name).into_iter().chain(controller::TESTS_OF_TWO);
+    own.chain(files).chain(BUILT_IN_TESTS.iter().copied()).collect()
 }
 
 /// Names of all functions.
 pub(super) fn function_names() -> Vec<&'static str> {
-    vec!["lookup", "query", "q", "range", "dict", "namespace"]
+    ["lookup", "query", "q", "range"].into_iter().chain(functions::NAMES).collect()
 }
 
 /// What a call gave beside the value itself.

@@ -4,10 +4,14 @@
 //! everywhere else a missing part is an error. Jinja knows only one rule for both, so such chains
 //! become `((a|default({})).b|default({})).c`.
 //!
+//! A line end of Windows is a line end, and the one after `{% raw %}` stays.
+//!
 //! In the expressions of YAML's values a backslash is itself (`regex_replace('(a)', '\1')`), so it is
 //! doubled there.
 
 use std::ops::Range;
+
+use super::template::HEADER;
 
 /// A template with its lenient chains written out, and where its pieces came from.
 pub(super) struct Lenient {
@@ -15,8 +19,8 @@ pub(super) struct Lenient {
     pub text: String,
     /// Start in `text`, start in the original, length; in order.
     pieces: Vec<(usize, usize, usize)>,
-    /// Backslashes to add: before which byte of the original, and how many; in order.
-    backslashes: Vec<(usize, usize)>,
+    /// What to add: before which byte of the original, which character, and how many; in order.
+    added: Vec<(usize, char, usize)>,
 }
 
 /// What a backslash means in the strings of `{{ … }}`.
@@ -30,15 +34,21 @@ pub(super) enum Backslashes {
 
 impl Lenient {
     pub(super) fn new(original: &str, backslashes: Backslashes) -> Self {
-        let (chains, expressions) = scan(original);
-        let backslashes = match backslashes {
+        let Scan { chains, expressions, raw } = scan(original);
+        let headed = backslashes == Backslashes::Escape && original.starts_with(HEADER);
+        let mut added = match backslashes {
             Backslashes::Escape => Vec::new(),
             Backslashes::Literal => literal_backslashes(original.as_bytes(), &expressions),
         };
+        // The engine drops the line end after `{% raw %}`, as after other blocks; Jinja does not.
+        added.extend(raw.into_iter().filter(|_| !headed).map(|at| (at, '\n', 1)));
+        added.sort_unstable();
         let text = String::with_capacity(original.len());
-        let mut lenient = Self { text, pieces: Vec::new(), backslashes };
-        let mut copied = 0;
-        for chain in chains {
+        let mut lenient = Self { text, pieces: Vec::new(), added };
+        let header =
+            if headed { original.find('\n').map_or(original.len(), |at| at + 1) } else { 0 };
+        let mut copied = header;
+        for chain in chains.into_iter().filter(|chain| chain.start >= header) {
             lenient.copy(original, copied..chain.start);
             lenient.text.push_str(&"(".repeat(chain.accessors.len()));
             lenient.copy(original, chain.root.clone());
@@ -55,23 +65,31 @@ impl Lenient {
     }
 
     fn copy(&mut self, original: &str, range: Range<usize>) {
-        let first = self.backslashes.partition_point(|(at, _)| *at <= range.start);
+        let first = self.added.partition_point(|(at, _, _)| *at <= range.start);
         let mut start = range.start;
-        for index in first..self.backslashes.len() {
-            let (at, count) = self.backslashes[index];
+        for index in first..self.added.len() {
+            let (at, character, count) = self.added[index];
             if at > range.end {
                 break;
             }
             self.copy_as_it_is(original, start..at);
-            self.text.push_str(&"\\".repeat(count));
+            self.text.extend(std::iter::repeat_n(character, count));
             start = at;
         }
         self.copy_as_it_is(original, start..range.end);
     }
 
+    /// Copies, with the line ends of Windows as Jinja has them.
     fn copy_as_it_is(&mut self, original: &str, range: Range<usize>) {
-        self.pieces.push((self.text.len(), range.start, range.len()));
-        self.text.push_str(&original[range]);
+        let mut start = range.start;
+        for (index, line) in original[range].split("\r\n").enumerate() {
+            if index > 0 {
+                self.text.push('\n');
+            }
+            self.pieces.push((self.text.len(), start, line.len()));
+            self.text.push_str(line);
+            start += line.len() + 2;
+        }
     }
 
     /// Where a byte of the compiled text stands in the original.
@@ -115,33 +133,45 @@ struct Chain {
     end: usize,
 }
 
-/// The chains of a text, and the insides of its `{{ … }}`.
-fn scan(text: &str) -> (Vec<Chain>, Vec<Range<usize>>) {
+/// What is found in a template.
+#[derive(Default)]
+struct Scan {
+    chains: Vec<Chain>,
+    /// The insides of `{{ … }}`.
+    expressions: Vec<Range<usize>>,
+    /// Line ends right after `{% raw %}`.
+    raw: Vec<usize>,
+}
+
+fn scan(text: &str) -> Scan {
     let bytes = text.as_bytes();
-    let mut found = Vec::new();
-    let mut expressions = Vec::new();
+    let Scan { mut chains, mut expressions, mut raw } = Scan::default();
     let mut at = 0;
     while let Some(open) = text[at..].find('{').map(|offset| at + offset) {
         at = match bytes.get(open + 1) {
             Some(b'{') => {
-                let end = inside(bytes, open + 2, b'}', &mut found);
+                let end = inside(bytes, open + 2, b'}', &mut chains);
                 expressions.push(open + 2..end);
                 end
             }
             Some(b'%') if is_raw(text, open) => {
+                let tag = text[open..].find("%}").map_or(text.len(), |end| open + end);
+                if text[tag..].starts_with("%}\n") && !text[..tag].ends_with(['-', '+']) {
+                    raw.push(tag + 2);
+                }
                 text[open..].find("endraw").map_or(text.len(), |end| open + end)
             }
-            Some(b'%') => inside(bytes, open + 2, b'%', &mut found),
+            Some(b'%') => inside(bytes, open + 2, b'%', &mut chains),
             Some(b'#') => text[open..].find("#}").map_or(text.len(), |end| open + end + 2),
             _ => open + 1,
         };
     }
-    (found, expressions)
+    Scan { chains, expressions, raw }
 }
 
 /// What has to be added so that each backslash in these expressions is itself. They stand in strings
 /// only: anywhere else they are an error of syntax.
-fn literal_backslashes(bytes: &[u8], expressions: &[Range<usize>]) -> Vec<(usize, usize)> {
+fn literal_backslashes(bytes: &[u8], expressions: &[Range<usize>]) -> Vec<(usize, char, usize)> {
     let mut added = Vec::new();
     for expression in expressions {
         let mut at = expression.start;
@@ -151,9 +181,9 @@ fn literal_backslashes(bytes: &[u8], expressions: &[Range<usize>]) -> Vec<(usize
                 continue;
             }
             match bytes.get(at + 1) {
-                Some(b'\'' | b'"') => added.push((at + 1, 2)),
-                Some(b'\\') => added.extend([(at + 1, 1), (at + 2, 1)]),
-                _ => added.push((at + 1, 1)),
+                Some(b'\'' | b'"') => added.push((at + 1, '\\', 2)),
+                Some(b'\\') => added.extend([(at + 1, '\\', 1), (at + 2, '\\', 1)]),
+                _ => added.push((at + 1, '\\', 1)),
             }
             at += 2;
         }
@@ -345,6 +375,9 @@ mod tests {
             ("{{ f(a.b) | d }}", "{{ f(a.b) | d }}"),
             ("{{ (a.b ~ c) | d }}", "{{ (a.b ~ c) | d }}"),
             ("{% raw %}{{ a.b | d }}{% endraw %}", "{% raw %}{{ a.b | d }}{% endraw %}"),
+            ("{% raw %}\na{% endraw %}\n", "{% raw %}\n\na{% endraw %}\n"),
+            ("a\r\n\r\nb\r", "a\n\nb\r"),
+            ("#jinja2: trim_blocks:False\n{{ a }}", "{{ a }}"),
         ];
         for (original, expected) in cases {
             assert_eq!(Lenient::new(original, Backslashes::Escape).text, expected);

@@ -1,6 +1,9 @@
 //! `lookup(…)` and `query(…)`: what templates may read of the controller, and lists made of values.
 
-use std::collections::HashMap;
+mod lists;
+mod tables;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::template::{Form, LookupEnvironment, stays_inside, unreadable};
+use super::scope::with_line_ends_of;
+use super::template::{Form, LookupEnvironment, TemplateFiles, stays_inside, unreadable};
 use super::value;
 
 /// Longest time that a command may take.
@@ -19,17 +23,47 @@ const PIPE_TIME: Duration = Duration::from_secs(60);
 /// Largest file or output, in bytes.
 const SIZE_LIMIT: u64 = 16 << 20;
 
+/// All lookups.
+pub(super) const KNOWN: [&str; 20] = [
+    "csvfile",
+    "dict",
+    "env",
+    "file",
+    "fileglob",
+    "first_found",
+    "indexed_items",
+    "ini",
+    "items",
+    "lines",
+    "list",
+    "nested",
+    "pipe",
+    "sequence",
+    "subelements",
+    "template",
+    "together",
+    "unvault",
+    "varnames",
+    "vars",
+];
+
 /// The function `lookup`.
 pub(super) struct Lookup {
     environment: LookupEnvironment,
     untrusted: bool,
+    /// Reads template files.
+    templates: TemplateFiles,
     /// What commands printed: each runs once, so that all hosts and both passes see the same.
     outputs: Mutex<HashMap<String, Arc<str>>>,
 }
 
 impl Lookup {
-    pub(super) fn new(environment: LookupEnvironment, untrusted: bool) -> Self {
-        Self { environment, untrusted, outputs: Mutex::new(HashMap::new()) }
+    pub(super) fn new(
+        environment: LookupEnvironment,
+        untrusted: bool,
+        templates: TemplateFiles,
+    ) -> Self {
+        Self { environment, untrusted, templates, outputs: Mutex::new(HashMap::new()) }
     }
 
     /// Answers a call. Several results give a list if one is `wanted` or if they are no texts, and
@@ -59,6 +93,7 @@ impl Lookup {
         };
         options.assert_all_used()?;
         Ok(match results.as_slice() {
+            [] => Value::from(results),
             _ if list => Value::from(results),
             [one] => one.clone(),
             several if several.iter().all(|one| one.as_str().is_some()) => {
@@ -79,7 +114,7 @@ impl Lookup {
         let caller = state.name();
         match plugin {
             "env" => {
-                let default: Option<Value> = options.get("default")?;
+                let default = default_of(options)?;
                 texts(terms)?.map(|name| self.variable(name, default.as_ref())).collect()
             }
             "file" => {
@@ -100,10 +135,11 @@ impl Lookup {
                 Ok(lines)
             }
             "vars" => {
-                let default: Option<Value> = options.get("default")?;
+                let default = default_of(options)?;
                 let found = |name: &str| {
                     let value = state.lookup(name).filter(|value| !value.is_undefined());
-                    value.or_else(|| default.clone()).ok_or_else(|| {
+                    let value = value.or_else(|| default.clone());
+                    value.filter(|value| !value.is_undefined()).ok_or_else(|| {
                         refusal(format!("`lookup('vars', …)` found no variable `{name}`"))
                     })
                 };
@@ -126,9 +162,33 @@ impl Lookup {
                 let items = flattened(terms)?.into_iter().enumerate();
                 Ok(items.map(|(index, item)| Value::from(vec![Value::from(index), item])).collect())
             }
+            "together" => lists::together(terms),
+            "nested" | "cartesian" => lists::nested(terms),
+            "subelements" => lists::subelements(terms),
+            "sequence" => lists::sequence(terms, options),
+            "varnames" => variable_names(terms),
             "first_found" => self.first_found(caller, terms, options),
+            "fileglob" => {
+                let found: Result<Vec<_>, Error> =
+                    texts(terms)?.map(|pattern| self.matching(caller, pattern)).collect();
+                Ok(found?.concat().into_iter().map(Value::from).collect())
+            }
+            "unvault" => {
+                texts(terms)?.map(|name| self.file(caller, name, false).map(Value::from)).collect()
+            }
+            "ini" => texts(terms)?.map(|term| self.ini(caller, term, options)).collect(),
+            "csvfile" => {
+                let found: Result<Vec<_>, Error> =
+                    texts(terms)?.map(|term| self.csv(caller, term, options)).collect();
+                Ok(found?.into_iter().flatten().collect())
+            }
+            "template" => {
+                let given: Option<Value> = options.get("template_vars")?;
+                let given = given.unwrap_or_else(|| Value::from_pairs([("", ""); 0]));
+                texts(terms)?.map(|name| self.template(state, name, &given)).collect()
+            }
             _ => {
-                let known = "env, file, pipe, lines, vars, dict, list, items, indexed_items and first_found";
+                let known = KNOWN.join(", ");
                 Err(refusal(format!("there is no lookup `{plugin}`, only {known}")))
             }
         }
@@ -167,14 +227,113 @@ impl Lookup {
         if skip { Ok(Vec::new()) } else { Err(refusal(String::from("none of the files is there"))) }
     }
 
+    /// The files of a folder whose names match a glob, by name.
+    pub(super) fn matching(&self, caller: &str, pattern: &str) -> Result<Vec<String>, Error> {
+        self.stays(pattern)?;
+        let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let folder = if folder.is_empty() && pattern.starts_with('/') { "/" } else { folder };
+        let glob = globset::GlobBuilder::new(name).literal_separator(true).build();
+        let glob = glob.map_err(|error| refusal(format!("`{pattern}` is no glob: {error}")))?;
+        let matcher = glob.compile_matcher();
+        for beside in self.folders(caller) {
+            let within = beside.join(folder);
+            if self.untrusted && !stays_inside(&within, &self.environment.project) {
+                continue;
+            }
+            let entries = std::fs::read_dir(&within).into_iter().flatten().flatten();
+            let hidden = |name: &str| name.starts_with('.');
+            let found: BTreeSet<String> = entries
+                .filter(|entry| entry.path().is_file())
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .filter(|found| matcher.is_match(found) && (hidden(name) || !hidden(found)))
+                .map(|found| within.join(found).to_string_lossy().into_owned())
+                .collect();
+            if !found.is_empty() {
+                return Ok(found.into_iter().collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// A template file's text, with some variables of its own.
+    fn template(&self, state: &State<'_, '_>, name: &str, own: &Value) -> Result<Value, Error> {
+        self.stays(name)?;
+        let folders = self.folders(state.name()).into_iter();
+        let mut candidates = folders.flat_map(|folder| {
+            let beside = folder.parent().map(|above| above.join("templates").join(name));
+            beside.into_iter().chain([folder.join("templates").join(name), folder.join(name)])
+        });
+        let path = candidates.find(|path| path.is_file()).ok_or_else(|| {
+            unreadable(Path::new(name), "it is neither beside the template nor in the project")
+        })?;
+        if self.untrusted && !stays_inside(&path, &self.environment.project) {
+            return Err(self.leaves(name));
+        }
+        let source = self.templates.read(&path).map_err(|why| unreadable(&path, &why))?;
+        let template = state.env().get_template(&Form::File.name(&path.to_string_lossy()))?;
+        let variables =
+            minijinja::value::merge_maps([value::root().unwrap_or_default(), own.clone()]);
+        let (text, _) = value::written(|| template.render(variables));
+        Ok(Value::from(with_line_ends_of(text?, &source)))
+    }
+
+    fn ini(&self, caller: &str, term: &str, options: &Kwargs) -> Result<Value, Error> {
+        let (key, inline) = lists::words(term);
+        let option = |name: &str| -> Result<Option<String>, Error> {
+            let named: Option<Value> = options.get(name)?;
+            let inline = inline.get(name).map(|text| (*text).to_owned());
+            Ok(inline.or_else(|| named.filter(|one| !one.is_none()).map(|one| one.to_string())))
+        };
+        let default = option("default")?.unwrap_or_default();
+        let sensitive = options.get::<Option<bool>>("case_sensitive")?.unwrap_or(false);
+        let file = option("file")?.unwrap_or_else(|| String::from("ansible.ini"));
+        let mut text = self.file(caller, &file, false)?;
+        let mut section = option("section")?.unwrap_or_else(|| String::from("global"));
+        match option("type")?.as_deref() {
+            None | Some("ini") => {}
+            Some("properties") => {
+                section = String::from("java_properties");
+                text = format!("[{section}]\n{text}");
+            }
+            Some(other) => return Err(refusal(format!("`type={other}` is not ini or properties"))),
+        }
+        let found = tables::ini(&text, &section, &key, sensitive)
+            .map_err(|why| unreadable(Path::new(&file), &why))?;
+        Ok(Value::from(found.unwrap_or(default)))
+    }
+
+    fn csv(&self, caller: &str, term: &str, options: &Kwargs) -> Result<Option<Value>, Error> {
+        let (key, inline) = lists::words(term);
+        let option = |name: &str| -> Result<Option<String>, Error> {
+            let named: Option<Value> = options.get(name)?;
+            let inline = inline.get(name).map(|text| (*text).to_owned());
+            Ok(inline.or_else(|| named.filter(|one| !one.is_none()).map(|one| one.to_string())))
+        };
+        let column = |name: &str, default: usize| -> Result<usize, Error> {
+            let given = option(name)?.map(|text| text.parse());
+            given.unwrap_or(Ok(default)).map_err(|_| refusal(format!("`{name}` is a number")))
+        };
+        let delimiter = match option("delimiter")?.as_deref() {
+            None | Some("TAB" | "t") => '\t',
+            Some(text) if text.chars().count() == 1 => text.chars().next().unwrap_or(','),
+            Some(_) => return Err(refusal("`delimiter` is one character".into())),
+        };
+        let (column, key_column) = (column("col", 1)?, column("keycol", 0)?);
+        let default = option("default")?;
+        let file = option("file")?.unwrap_or_else(|| String::from("ansible.csv"));
+        let rows = tables::rows(&self.file(caller, &file, false)?, delimiter);
+        let row = rows.into_iter().find(|row| row.get(key_column) == Some(&key));
+        Ok(row.map_or(default, |row| row.get(column).cloned()).map(Value::from))
+    }
+
     /// Refuses a name that data from outside may have led to another folder.
-    fn stays(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn stays(&self, name: &str) -> Result<(), Error> {
         let leads = Path::new(name).is_absolute()
             || Path::new(name).components().any(|part| part == Component::ParentDir);
         if leads && value::outside_used() {
             let message = format!(
-                "`lookup('file', '{name}')` leaves its folder beside facts or items of loops, which are \
-                 data from outside; read it in a variable of its own"
+                "`{name}` leaves its folder beside facts or items of loops, which are \
+                 data from outside; use it in a variable of its own"
             );
             return Err(refusal(message));
         }
@@ -184,7 +343,11 @@ impl Lookup {
     fn variable(&self, name: &str, default: Option<&Value>) -> Result<Value, Error> {
         self.trusted("env")?;
         let found = self.environment.variables.get(name).map(Value::from);
-        Ok(found.or_else(|| default.cloned()).unwrap_or_else(|| Value::from("")))
+        let found = found.or_else(|| default.cloned()).unwrap_or_else(|| Value::from(""));
+        if found.is_undefined() {
+            return Err(refusal(format!("the environment has no variable `{name}`")));
+        }
+        Ok(found)
     }
 
     fn file(&self, caller: &str, name: &str, strip: bool) -> Result<String, Error> {
@@ -193,10 +356,7 @@ impl Lookup {
             unreadable(Path::new(name), "it is neither beside the template nor in the project")
         })?;
         if self.untrusted && !stays_inside(&path, &self.environment.project) {
-            let message = format!(
-                "`lookup('file', '{name}')` leaves the project, which `--untrusted` forbids"
-            );
-            return Err(refusal(message));
+            return Err(self.leaves(name));
         }
         let file =
             std::fs::File::open(&path).map_err(|error| unreadable(&path, &error.to_string()))?;
@@ -204,8 +364,19 @@ impl Lookup {
         Ok(if strip { text.trim_end().to_owned() } else { text })
     }
 
-    /// Beside the template file that asks, in the `files` beside its folder, then in the project.
+    fn leaves(&self, name: &str) -> Error {
+        refusal(format!(
+            "`lookup('file', '{name}')` leaves the project, which `--untrusted` forbids"
+        ))
+    }
+
     fn find(&self, caller: &str, name: &str) -> Option<PathBuf> {
+        self.folders(caller).into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+    }
+
+    /// Where files are looked for: beside the template file that asks, in the `files` beside its
+    /// folder, then in the project.
+    fn folders(&self, caller: &str) -> Vec<PathBuf> {
         let project = &self.environment.project;
         let mut folders = Vec::new();
         if let Some((Form::File, path)) = Form::of(caller)
@@ -220,7 +391,23 @@ impl Lookup {
             project.join("states"),
             project.clone(),
         ]);
-        folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+        folders
+    }
+
+    /// An environment variable.
+    pub(super) fn environment_variable(&self, name: &str) -> Result<Option<&str>, Error> {
+        self.trusted("env")?;
+        Ok(self.environment.variables.get(name).map(String::as_str))
+    }
+
+    /// A path of this machine: relative ones are below the project.
+    pub(super) fn path(&self, name: &str) -> Result<PathBuf, Error> {
+        if self.untrusted {
+            let message = "files of this machine are not looked at with `--untrusted`";
+            return Err(refusal(message.into()));
+        }
+        self.stays(name)?;
+        Ok(self.environment.project.join(name))
     }
 
     fn pipe(&self, command: &str) -> Result<String, Error> {
@@ -309,6 +496,28 @@ impl Object for Query {
         let (plugin, terms, options): (String, Rest<Value>, Kwargs) = from_args(args)?;
         self.0.answer(state, &plugin, &terms, &options, true)
     }
+}
+
+/// `varnames`: the names of variables that match some patterns.
+fn variable_names(terms: &[Value]) -> Result<Vec<Value>, Error> {
+    let mut found = Vec::new();
+    let root = value::root().unwrap_or_default();
+    for term in texts(terms)? {
+        let pattern = fancy_regex::Regex::new(term)
+            .map_err(|error| refusal(format!("`{term}` is no regular expression: {error}")))?;
+        for name in root.try_iter()?.checked() {
+            let name = name?;
+            if name.as_str().is_some_and(|name| pattern.is_match(name).unwrap_or(false)) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The argument `default`, which may be undefined: then what is missing is an error.
+fn default_of(options: &Kwargs) -> Result<Option<Value>, Error> {
+    if options.has("default") { options.get("default").map(Some) } else { Ok(None) }
 }
 
 fn texts(terms: &[Value]) -> Result<impl Iterator<Item = &str>, Error> {

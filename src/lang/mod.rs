@@ -25,6 +25,7 @@ mod lookup;
 mod manual;
 mod own_facts;
 mod play;
+pub mod python;
 mod references;
 mod schema;
 mod scope;

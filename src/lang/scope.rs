@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
 use super::layer::Layer;
 use super::lenient::expression_end;
+use super::python;
 use super::template::{Form, OMIT_IN_TEXT, Templates, is_template};
 use super::value::{
     self, Written, describe_json, mark_outside, mark_unknown, unknown, watched, written,
@@ -357,7 +358,7 @@ impl Scope {
 
 /// A result with at least as many line ends at its end as its template has. Jinja drops one of each
 /// template, and Ansible puts back those of the outermost.
-fn with_line_ends_of(mut text: String, template: &str) -> String {
+pub(super) fn with_line_ends_of(mut text: String, template: &str) -> String {
     let count = |text: &str| text.len() - text.trim_end_matches('\n').len();
     let missing = count(template).saturating_sub(count(&text));
     text.extend(std::iter::repeat_n('\n', missing));
@@ -549,13 +550,17 @@ impl Inner {
             let fault = Fault { templates: &self.templates, names: self, site };
             watched(|| fault.explain(error)).0
         };
-        let template = self.templates.environment().get_template(&form.name(text));
+        let environment =
+            self.templates.environment(form, text).map_err(|error| explain(&error))?;
+        let template = environment.get_template(&form.name(text));
         let template = template.map_err(|error| explain(&error))?;
         let mut output = Bounded::default();
         let (result, marks) = watched(|| {
             written(|| {
                 let root = Value::from_object(Root(self.clone()));
-                template.render_captured_to(root, &mut output).map(drop)
+                value::with_root(&root, || {
+                    template.render_captured_to(&root, &mut output).map(drop)
+                })
             })
         });
         let (result, written) = result;
@@ -567,7 +572,7 @@ impl Inner {
                     Written::Data(value) => value,
                     Written::Nothing if form != Form::File && text.is_empty() => Json::Null,
                     // Statements around a lone expression leave its type alone.
-                    Written::One(value) if form == Form::Text && value.to_string() == text => {
+                    Written::One(value) if form == Form::Text && python::text(&value) == text => {
                         value::json_of(&value).unwrap_or(Json::String(text))
                     }
                     _ => Json::String(text),

@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use super::lenient::{Backslashes, Lenient, expression_end};
 use super::lookup::{Lookup, Query};
 use super::scope::OMIT;
-use super::{filters, value};
+use super::{filters, python, value};
 use crate::diagnostic::{SourceId, Sources};
 
 /// Most instructions that one evaluation may take.
@@ -32,15 +32,33 @@ pub struct LookupEnvironment {
 /// All templates of a project: the Jinja environment, and what was read and compiled so far.
 /// Shared by all hosts.
 pub struct Templates {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    /// Those of template files that begin with `#jinja2:`, by that line.
+    headed: Mutex<HashMap<String, Arc<Environment<'static>>>>,
+    files: TemplateFiles,
+}
+
+/// Reads template files.
+#[derive(Clone)]
+pub(super) struct TemplateFiles {
     sources: Arc<Sources>,
     project: PathBuf,
-    files: Arc<Files>,
+    read: Arc<Files>,
+}
+
+impl TemplateFiles {
+    /// The text of a file, read once.
+    pub(super) fn read(&self, path: &Path) -> Result<Arc<str>, String> {
+        self.read.read(path, &self.sources, &self.project).map(|(_, text)| text)
+    }
 }
 
 impl fmt::Debug for Templates {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Templates").field("project", &self.project).finish_non_exhaustive()
+        formatter
+            .debug_struct("Templates")
+            .field("project", &self.files.project)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,7 +148,8 @@ impl Templates {
     /// says is run or read outside of its folder.
     pub fn new(sources: Arc<Sources>, untrusted: bool, lookup: LookupEnvironment) -> Self {
         let project = lookup.project.clone();
-        let files = Arc::new(Files::default());
+        let read = Arc::new(Files::default());
+        let files = TemplateFiles { sources, project: project.clone(), read };
         let mut environment = Environment::new();
         environment.set_debug(true);
         environment.set_fuel(Some(FUEL));
@@ -157,7 +176,7 @@ impl Templates {
             if one.kind() == ValueKind::Plain {
                 value::json_of(one)?;
             }
-            let text = one.to_string();
+            let text = python::text(one);
             // Statements may have left nothing around it, which is known when the text is complete.
             let whole = text == OMIT
                 && matches!(Form::of(state.name()), Some((Form::Text, all)) if all.contains("{%"));
@@ -167,31 +186,49 @@ impl Templates {
             value::write_into_text(one);
             output.write_str(&text).map_err(Error::from)
         });
-        let loaded = files.clone();
+        let loaded = files.read.clone();
         environment.set_loader(move |name| Ok(source_of(&loaded, name)));
-        let reading = (files.clone(), sources.clone(), project.clone());
+        let reading = files.clone();
         environment.set_path_join_callback(move |name, parent| {
-            let (files, sources, project) = &reading;
-            let found = locate(name, parent, project, untrusted)
-                .filter(|path| files.read(path, sources, project).is_ok());
+            let found =
+                locate(name, parent, &project, untrusted).filter(|path| reading.read(path).is_ok());
             Cow::Owned(match found {
                 Some(path) => Form::File.name(&path.to_string_lossy()),
                 None => Form::Missing.name(name),
             })
         });
         filters::register(&mut environment);
-        let lookup = Arc::new(Lookup::new(lookup, untrusted));
+        let lookup = Arc::new(Lookup::new(lookup, untrusted, files.clone()));
+        filters::register_files(&mut environment, &lookup);
         let query = Value::from_object(Query(lookup.clone()));
         environment.add_global("lookup", Value::from_dyn_object(lookup));
         environment.add_global("query", query.clone());
         environment.add_global("q", query);
         environment.add_global("omit", OMIT);
         environment.remove_global("debug");
-        Self { environment, sources, project, files }
+        Self { environment: Arc::new(environment), headed: Mutex::default(), files }
     }
 
-    pub(super) fn environment(&self) -> &Environment<'static> {
-        &self.environment
+    /// What a template is compiled and run in: a file may ask for another syntax in its first line.
+    pub(super) fn environment(
+        &self,
+        form: Form,
+        text: &str,
+    ) -> Result<Arc<Environment<'static>>, Error> {
+        let file = if form == Form::File { self.file(text) } else { None };
+        let Some(header) = file.as_ref().and_then(|(_, source)| jinja_header(source)) else {
+            return Ok(self.environment.clone());
+        };
+        let mut headed = self.headed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = headed.get(header) {
+            return Ok(known.clone());
+        }
+        let mut environment = Environment::clone(&self.environment);
+        environment.clear_templates();
+        environment.set_syntax(syntax_of(header)?);
+        let environment = Arc::new(environment);
+        headed.insert(header.to_owned(), environment.clone());
+        Ok(environment)
     }
 
     /// The names that the templates of a scalar look up, in the order in which they stand there.
@@ -208,18 +245,69 @@ impl Templates {
     }
 
     pub(super) fn sources(&self) -> &Sources {
-        &self.sources
+        &self.files.sources
     }
 
     /// Reads a template file, once.
     pub(super) fn read(&self, path: &Path) -> Result<(SourceId, Arc<str>), String> {
-        self.files.read(path, &self.sources, &self.project)
+        self.files.read.read(path, &self.files.sources, &self.files.project)
     }
 
     /// A file that was read before.
     pub(super) fn file(&self, path: &str) -> Option<(SourceId, Arc<str>)> {
-        self.files.get(Path::new(path))
+        self.files.read.get(Path::new(path))
     }
+}
+
+/// What begins a template file that asks for another syntax, as Ansible's may.
+pub(super) const HEADER: &str = "#jinja2:";
+
+/// The settings in the first line of a template file.
+fn jinja_header(text: &str) -> Option<&str> {
+    text.strip_prefix(HEADER)?.lines().next()
+}
+
+/// The syntax that a header asks for: `NAME: VALUE, NAME: VALUE`.
+fn syntax_of(header: &str) -> Result<SyntaxConfig, Error> {
+    let wrong = |message: String| Error::new(ErrorKind::SyntaxError, message);
+    let mut builder = SyntaxConfig::builder();
+    builder.trim_blocks(true).keep_trailing_newline(false);
+    let mut marks: BTreeMap<&str, &str> = BTreeMap::from([
+        ("block_start_string", "{%"),
+        ("block_end_string", "%}"),
+        ("variable_start_string", "{{"),
+        ("variable_end_string", "}}"),
+        ("comment_start_string", "{#"),
+        ("comment_end_string", "#}"),
+    ]);
+    for setting in header.split(',') {
+        let (name, value) = setting
+            .split_once(':')
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .ok_or_else(|| wrong(format!("`{HEADER}` takes `NAME: VALUE`, not `{setting}`")))?;
+        let flag = || match value {
+            "True" | "true" => Ok(true),
+            "False" | "false" => Ok(false),
+            _ => Err(wrong(format!("`{name}` is True or False, not `{value}`"))),
+        };
+        let text = value.trim_matches(['\'', '"']);
+        match name {
+            "trim_blocks" => drop(builder.trim_blocks(flag()?)),
+            "lstrip_blocks" => drop(builder.lstrip_blocks(flag()?)),
+            "line_statement_prefix" => drop(builder.line_statement_prefix(text.to_owned())),
+            "line_comment_prefix" => drop(builder.line_comment_prefix(text.to_owned())),
+            _ => match marks.get_mut(name) {
+                Some(mark) => *mark = text,
+                None => return Err(wrong(format!("`{HEADER}` knows no setting `{name}`"))),
+            },
+        }
+    }
+    let mark = |name: &str| marks.get(name).copied().unwrap_or_default().to_owned();
+    builder
+        .block_delimiters(mark("block_start_string"), mark("block_end_string"))
+        .variable_delimiters(mark("variable_start_string"), mark("variable_end_string"))
+        .comment_delimiters(mark("comment_start_string"), mark("comment_end_string"))
+        .build()
 }
 
 impl Files {

@@ -10,6 +10,8 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::filters::Moment;
+use super::python;
 use super::scope::OMIT;
 
 /// What an evaluation used.
@@ -28,6 +30,7 @@ thread_local! {
     /// Whether anything asked for facts that were not known; unlike a mark, it stays.
     static ASKED: Cell<bool> = const { Cell::new(false) };
     static WRITTEN: RefCell<Written> = const { RefCell::new(Written::Nothing) };
+    static ROOT: RefCell<Option<Value>> = const { RefCell::new(None) };
 }
 
 /// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data.
@@ -97,6 +100,19 @@ pub(super) fn written<T>(run: impl FnOnce() -> T) -> (T, Written) {
     let before = WRITTEN.take();
     let result = run();
     (result, WRITTEN.replace(before))
+}
+
+/// Runs a template whose names are these.
+pub(super) fn with_root<T>(names: &Value, run: impl FnOnce() -> T) -> T {
+    let before = ROOT.replace(Some(names.clone()));
+    let result = run();
+    ROOT.set(before);
+    result
+}
+
+/// The names of the template that is run.
+pub(super) fn root() -> Option<Value> {
+    ROOT.with_borrow(Clone::clone)
 }
 
 /// A value that will be known with the facts; whatever is made of it is not known either.
@@ -177,7 +193,7 @@ pub fn value_of(json: &Json) -> Value {
 }
 
 /// Whether a list or a mapping is to leave it out.
-fn is_omitted(value: &Value) -> bool {
+pub(super) fn is_omitted(value: &Value) -> bool {
     value.as_str() == Some(OMIT)
 }
 
@@ -207,7 +223,7 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
                 let key = key?;
                 let entry = value.get_item(&key)?;
                 if !is_omitted(&entry) {
-                    entries.insert(key.to_string(), json_of(&entry)?);
+                    entries.insert(key_of(&key), json_of(&entry)?);
                 }
             }
             Json::Object(entries)
@@ -220,11 +236,21 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
         ValueKind::Undefined => {
             return Err(Error::new(ErrorKind::UndefinedError, "a part of the value is undefined"));
         }
+        _ if value.downcast_object_ref::<Moment>().is_some() => Json::String(value.to_string()),
         _ => {
             let message = format!("{} is not data", describe(value));
             return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
     })
+}
+
+/// A key as JSON has it.
+fn key_of(key: &Value) -> String {
+    match key.kind() {
+        ValueKind::None => String::from("null"),
+        ValueKind::Bool => key.is_true().to_string(),
+        _ => python::text(key),
+    }
 }
 
 fn number(value: &Value) -> Result<Number, Error> {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle};
+use indexmap::IndexMap;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 
@@ -379,6 +380,10 @@ impl Builder<'_> {
             }
             own.push((key, value));
         }
+        if merges.is_empty() {
+            return own;
+        }
+        let mut all = Vec::new();
         for value in merges {
             let sources = match &value.kind {
                 Kind::Mapping(_) => vec![value.clone()],
@@ -389,15 +394,17 @@ impl Builder<'_> {
                 let message = "`<<` takes a mapping, or a list of mappings";
                 self.diagnostics.push(Diagnostic::error("yaml-merge", message).at(value.span, ""));
             }
-            for (key, value) in sources.iter().filter_map(Node::entries).flatten() {
-                let Some(scalar) = key.scalar() else { continue };
-                if !seen.contains_key(&scalar.text) {
-                    seen.insert(scalar.text.clone(), key.span);
-                    own.push((key.clone(), value.clone()));
-                }
+            all.extend(sources);
+        }
+        // As in PyYAML, a key stands where it came from first, and what is merged comes first.
+        let mut merged: IndexMap<Arc<str>, (Node, Node)> = IndexMap::new();
+        let inherited = all.iter().rev().filter_map(Node::entries).flatten().cloned();
+        for (key, value) in inherited.chain(own) {
+            if let Some(scalar) = key.scalar() {
+                merged.insert(scalar.text.clone(), (key, value));
             }
         }
-        own
+        merged.into_values().collect()
     }
 
     fn add(&mut self, node: Node) {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
@@ -30,9 +30,9 @@ pub struct Compilation {
     templates: Arc<Templates>,
     options: CompileOptions,
     extra: Arc<Layer>,
-    /// The hosts of each play, in inventory order.
+    /// The hosts of each play, in the order of its pattern.
     members: Vec<Vec<String>>,
-    /// All hosts that a play selects, in inventory order.
+    /// All hosts that a play selects, in the order in which the plays name them.
     hosts: Vec<String>,
     /// The inventory's layers of each host.
     layers: HashMap<String, Vec<Arc<Layer>>>,
@@ -119,12 +119,8 @@ impl Compilation {
                 diagnostics.push(Diagnostic::error("no-hosts", message).at(hosts.span, ""));
             }
         }
-        let chosen = |host: &str| self.members.iter().flatten().any(|member| member == host);
-        self.hosts =
-            self.inventory.hosts().filter(|host| chosen(host)).map(str::to_owned).collect();
-        if !self.hosts.iter().any(|host| host == "localhost") && chosen("localhost") {
-            self.hosts.push(String::from("localhost"));
-        }
+        let chosen: IndexSet<&String> = self.members.iter().flatten().collect();
+        self.hosts = chosen.into_iter().cloned().collect();
     }
 
     /// Makes what all hosts see of each other.
@@ -140,8 +136,8 @@ impl Compilation {
             (String::from("groups"), value_of(&Value::Object(groups))),
             (String::from("hostvars"), self.host_variables.value()),
         ]);
-        let mut names: Vec<String> = self.inventory.hosts().map(str::to_owned).collect();
-        names.extend(self.hosts.iter().filter(|host| *host == "localhost").cloned());
+        let names: IndexSet<String> =
+            self.inventory.hosts().map(str::to_owned).chain(self.hosts.iter().cloned()).collect();
         for name in &names {
             self.layers.insert(name.clone(), inventory_layers(&self.inventory, name));
         }
@@ -158,7 +154,7 @@ impl Compilation {
         Scope::new(self.templates.clone(), layers, self.magic(host, &[]), facts)
     }
 
-    /// All hosts that a play selects, in inventory order.
+    /// All hosts that a play selects, in the order in which the plays name them.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
     }

@@ -96,7 +96,7 @@ pub fn inventory_ini(bytes: &[u8]) {
     let mut spec = Spec::new(vec![Given::Path(path)], folder.clone());
     spec.trust = Trust::Untrusted { project: folder };
     let inventory = Inventory::load(&sources, &spec, &mut diagnostics);
-    inventory.list();
+    inventory.list(None, &mut diagnostics);
     inventory.graph("all");
     let pattern = Pattern::parse("all:!ungrouped", None);
     inventory.select(&pattern, None, &mut diagnostics);

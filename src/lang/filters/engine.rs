@@ -1,8 +1,12 @@
 //! Filters that the template engine has too, with the arguments that Jinja's take and without its
 //! leniency: an item without the attribute that is asked for is an error.
 
-use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
-use minijinja::{Environment, Error, State, Value, filters, functions};
+use std::sync::Arc;
+
+use minijinja::value::{
+    Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args,
+};
+use minijinja::{Environment, Error, State, Value, filters};
 
 use super::{list, wrong};
 
@@ -21,7 +25,7 @@ fn kept(name: &str) -> String {
     format!("{name} of the engine")
 }
 
-/// Adds the filters and functions of this file.
+/// Adds the filters of this file.
 pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_filter(kept("sort"), filters::sort);
     environment.add_filter(kept("dictsort"), filters::dictsort);
@@ -43,7 +47,6 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_filter("rejectattr", |state: &mut State, value: Value, given| {
         chosen_by_attribute(state, "rejectattr", &value, given, false)
     });
-    environment.add_function("dict", dict);
 }
 
 fn split(given: Rest<ValueOrKwargs>) -> Result<(Vec<Value>, Kwargs), Error> {
@@ -88,7 +91,67 @@ fn named(
         value = Value::from(items);
     }
     let arguments: Kwargs = arguments.into_iter().collect();
-    state.apply_filter(&kept(name), &[value, arguments.into()])
+    let found = state.apply_filter(&kept(name), &[value.clone(), arguments.clone().into()])?;
+    match name {
+        "unique" => without_equal_booleans(&found),
+        "groupby" => first_keys(&found, &arguments),
+        _ => Ok(found),
+    }
+}
+
+/// As in Python, where `True` is 1 and `False` is 0.
+fn without_equal_booleans(unique: &Value) -> Result<Value, Error> {
+    let number = |value: &Value| match value.kind() {
+        ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
+        ValueKind::Number => f64::try_from(value.clone()).ok(),
+        _ => None,
+    };
+    let mut kept: Vec<Value> = Vec::new();
+    for item in list("unique", unique)? {
+        let equal = |one: &Value| number(one).is_some() && number(one) == number(&item);
+        if !kept.iter().any(equal) {
+            kept.push(item);
+        }
+    }
+    Ok(Value::from(kept))
+}
+
+/// Groups that differ in case only go by the name that the first of their items has.
+fn first_keys(groups: &Value, arguments: &Kwargs) -> Result<Value, Error> {
+    let path = arguments.get::<Value>("attribute")?.to_string();
+    let mut named = Vec::new();
+    for group in list("groupby", groups)? {
+        let parts = list("groupby", &group)?;
+        let [key, items] = parts.as_slice() else { return Ok(groups.clone()) };
+        let first = items.try_iter()?.next();
+        let found = first.map(|first| at(&first, &path)).transpose()?;
+        let key = found.filter(|found| !found.is_undefined()).unwrap_or_else(|| key.clone());
+        named.push(Value::from_object(Group([key, items.clone()])));
+    }
+    Ok(Value::from(named))
+}
+
+/// A pair that also has names.
+#[derive(Debug)]
+struct Group([Value; 2]);
+
+impl Object for Group {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let index = match key.as_str() {
+            Some("grouper") => 0,
+            Some("list") => 1,
+            _ => key.as_usize()?,
+        };
+        self.0.get(index).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.0.len())
+    }
 }
 
 /// What an item has at a path of names and numbers, or something undefined.
@@ -168,27 +231,4 @@ fn chosen_by_attribute(
         }
     }
     Ok(Value::from(chosen))
-}
-
-/// A mapping of another one or of pairs, and of named values.
-fn dict(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
-    let is_list = |of: &Value| matches!(of.kind(), ValueKind::Seq | ValueKind::Iterable);
-    let of = match of {
-        Some(of) if is_list(&of) => of,
-        of => return functions::dict(of, named),
-    };
-    let mut pairs = Vec::new();
-    for pair in list("dict", &of)? {
-        match list("dict", &pair)?.as_slice() {
-            [key, value] => pairs.push((key.clone(), value.clone())),
-            items => {
-                let message = format!("`dict` takes pairs, and one of these has {}", items.len());
-                return Err(wrong(message));
-            }
-        }
-    }
-    for name in named.args() {
-        pairs.push((Value::from(name), named.get(name)?));
-    }
-    Ok(Value::from_pairs(pairs))
 }

@@ -1,6 +1,8 @@
-use minijinja::value::ValueKind;
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Kwargs, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::encodings::{decoded, encoded};
 use super::{entries, list, wrong};
 
 /// Python's methods of strings, mappings and lists, as templates call them.
@@ -8,20 +10,51 @@ pub(super) fn call(value: &Value, name: &str, arguments: &[Value]) -> Result<Val
     match value.kind() {
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
-            of_string(text, name, &Given(arguments))
+            match name {
+                "format" => format(FormatStyle::StrFormat, text, arguments).map(Value::from),
+                "format_map" => {
+                    let (of,): (Value,) = from_args(arguments)?;
+                    let named: Kwargs = entries(name, &of)?
+                        .into_iter()
+                        .map(|(key, entry)| (key.to_string(), entry))
+                        .collect();
+                    format(FormatStyle::StrFormat, text, &[named.into()]).map(Value::from)
+                }
+                _ => {
+                    let (positional, named): (&[Value], Kwargs) = from_args(arguments)?;
+                    let result = of_string(text, name, &Given(positional, &named))?;
+                    named.assert_all_used()?;
+                    Ok(result)
+                }
+            }
         }
+        ValueKind::Bytes if name == "decode" => {
+            let (encoding,): (Option<&str>,) = from_args(arguments)?;
+            let bytes = value.as_bytes().unwrap_or_default();
+            decoded(bytes, encoding.unwrap_or("utf-8")).map(Value::from)
+        }
+        ValueKind::Number => match (name, i128::try_from(value.clone())) {
+            ("bit_length", Ok(number)) if value.is_integer() => {
+                Ok(Value::from(u128::BITS - number.unsigned_abs().leading_zeros()))
+            }
+            ("is_integer", _) => {
+                Ok(Value::from(f64::try_from(value.clone()).is_ok_and(|one| one.fract() == 0.0)))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        },
         ValueKind::Map => of_mapping(value, name, arguments),
         ValueKind::Seq | ValueKind::Iterable => of_list(value, name, arguments),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }
 
-struct Given<'a>(&'a [Value]);
+/// What a method is called with, by position and by name.
+struct Given<'a>(&'a [Value], &'a Kwargs);
 
 impl Given<'_> {
     fn text(&self, index: usize) -> Result<String, Error> {
         match self.0.get(index) {
-            Some(value) if !value.is_undefined() && !value.is_kwargs() => Ok(value.to_string()),
+            Some(value) if !value.is_undefined() => Ok(value.to_string()),
             _ => Err(Error::from(ErrorKind::MissingArgument)),
         }
     }
@@ -32,6 +65,25 @@ impl Given<'_> {
 
     fn integer(&self, index: usize, default: i64) -> Result<i64, Error> {
         self.given(index).map_or(Ok(default), |value| i64::try_from(value.clone()))
+    }
+
+    /// An argument that may have its name.
+    fn named(&self, index: usize, name: &str) -> Result<Option<Value>, Error> {
+        let named = self.1.get::<Option<Value>>(name)?;
+        Ok(self.given(index).cloned().or(named).filter(|value| !value.is_none()))
+    }
+
+    /// The part of a text that two optional arguments bound, as a slice does.
+    fn part<'b>(&self, text: &'b str, index: usize) -> Result<&'b str, Error> {
+        let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        let at = |index, default| -> Result<usize, Error> {
+            let at = self.integer(index, default)?;
+            let at = if at < 0 { at + length } else { at }.clamp(0, length);
+            let byte = text.char_indices().nth(usize::try_from(at).unwrap_or(0));
+            Ok(byte.map_or(text.len(), |(byte, _)| byte))
+        };
+        let (from, to) = (at(index, 0)?, at(index + 1, length)?);
+        Ok(&text[from..to.max(from)])
     }
 
     /// The set of characters that `strip` and the like take.
@@ -63,7 +115,42 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
         "rstrip" => Value::from(text.trim_end_matches(given.characters())),
         "split" => split(text, given, false)?,
         "rsplit" => split(text, given, true)?,
-        "splitlines" => text.lines().collect(),
+        "splitlines" => {
+            let keep = given.named(0, "keepends")?.is_some_and(|keep| keep.is_true());
+            let end = |line: &'_ str| {
+                if keep { line.len() } else { line.trim_end_matches(is_line_end).len() }
+            };
+            lines(text).map(|line| &line[..end(line)]).collect()
+        }
+        "swapcase" => {
+            let swapped = |one: char| -> String {
+                if one.is_uppercase() {
+                    one.to_lowercase().collect()
+                } else {
+                    one.to_uppercase().collect()
+                }
+            };
+            text.chars().map(swapped).collect::<String>().into()
+        }
+        "istitle" => {
+            Value::from(titled(text) == text && text.to_lowercase() != text.to_uppercase())
+        }
+        "isidentifier" => {
+            let word = |one: char| one.is_alphanumeric() || one == '_';
+            Value::from(
+                text.chars().all(word) && !text.is_empty() && !text.starts_with(char::is_numeric),
+            )
+        }
+        "isascii" => Value::from(text.is_ascii()),
+        "expandtabs" => {
+            let size = given.named(0, "tabsize")?.map_or(Ok(8), usize::try_from)?.min(1000);
+            Value::from(without_tabs(text, size))
+        }
+        "encode" => {
+            let encoding =
+                given.named(0, "encoding")?.map_or_else(|| "utf-8".into(), |one| one.to_string());
+            Value::from_bytes(encoded(text, &encoding)?)
+        }
         "partition" => {
             let separator = given.text(0)?;
             let (before, after) = text.split_once(&separator).unwrap_or((text, ""));
@@ -77,8 +164,14 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
                 None => ["", "", text].into_iter().collect(),
             }
         }
-        "startswith" => Value::from(given.any_text(|prefix| text.starts_with(prefix))?),
-        "endswith" => Value::from(given.any_text(|suffix| text.ends_with(suffix))?),
+        "startswith" => {
+            let text = given.part(text, 1)?;
+            Value::from(given.any_text(|prefix| text.starts_with(prefix))?)
+        }
+        "endswith" => {
+            let text = given.part(text, 1)?;
+            Value::from(given.any_text(|suffix| text.ends_with(suffix))?)
+        }
         "removeprefix" => {
             let prefix = given.text(0)?;
             Value::from(text.strip_prefix(prefix.as_str()).unwrap_or(text))
@@ -148,12 +241,50 @@ pub(super) fn padded(text: &str, width: i64, fill: char, before: f64) -> String 
     let left = if before >= 1.0 {
         missing
     } else if before > 0.0 {
-        missing / 2
+        // As CPython, which gives the odd one to the left if the width is odd.
+        missing / 2 + (missing & width & 1)
     } else {
         0
     };
     let fill = |count| fill.to_string().repeat(count);
     format!("{}{text}{}", fill(left), fill(missing - left))
+}
+
+fn is_line_end(character: char) -> bool {
+    matches!(character, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}')
+        || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// Lines with their ends, as Python's `splitlines` knows them.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let at = rest.find(is_line_end).unwrap_or(rest.len());
+        let end = if rest[at..].starts_with("\r\n") {
+            at + 2
+        } else {
+            at + rest[at..].chars().next().map_or(0, char::len_utf8)
+        };
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
+}
+
+fn without_tabs(text: &str, size: usize) -> String {
+    let mut expanded = String::new();
+    let mut column: usize = 0;
+    for one in text.chars() {
+        if one == '\t' {
+            let missing = size.checked_sub(column.checked_rem(size).unwrap_or(0)).unwrap_or(0);
+            expanded.extend(std::iter::repeat_n(' ', missing));
+            column += missing;
+        } else {
+            expanded.push(one);
+            column = if matches!(one, '\n' | '\r') { 0 } else { column + 1 };
+        }
+    }
+    expanded
 }
 
 fn capitalized(text: &str) -> String {
@@ -177,8 +308,9 @@ fn titled(text: &str) -> String {
 }
 
 fn split(text: &str, given: &Given<'_>, from_right: bool) -> Result<Value, Error> {
-    let most = usize::try_from(given.integer(1, -1)?).ok();
-    let Some(separator) = given.given(0).map(Value::to_string) else {
+    let most = given.named(1, "maxsplit")?.map_or(Ok(-1), i64::try_from)?;
+    let most = usize::try_from(most).ok();
+    let Some(separator) = given.named(0, "sep")?.map(|separator| separator.to_string()) else {
         let words = text.split_whitespace();
         let Some(most) = most else { return Ok(words.collect()) };
         return Ok(split_words(text, most, from_right));

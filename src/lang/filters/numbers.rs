@@ -1,8 +1,8 @@
 use minijinja::{Error, Value};
 
-use super::{Arguments, Filter, filter, list, wrong};
+use super::{Arguments, Filter, filter, wrong};
 
-/// Filters of numbers, booleans and chance.
+/// Filters of numbers and booleans.
 pub(super) const FILTERS: &[Filter] = &[
     filter("bool", &[], |value, _| Ok(boolean(value))),
     filter("int", &["default", "base"], int),
@@ -33,8 +33,6 @@ pub(super) const FILTERS: &[Filter] = &[
     }),
     filter("human_readable", &["isbits", "unit"], human_readable),
     filter("human_to_bytes", &["default_unit", "isbits"], human_to_bytes),
-    filter("random", &["start", "step", "seed"], random),
-    filter("shuffle", &["seed"], shuffle),
 ];
 
 /// As Ansible: what reads as true is, all else is false.
@@ -75,7 +73,7 @@ fn int(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         return Err(wrong(format!("`int` has no base {base}")));
     }
     let digits = text.strip_prefix(prefix).unwrap_or(&text);
-    Ok(match i64::from_str_radix(digits, base) {
+    Ok(match i128::from_str_radix(digits, base) {
         Ok(number) => Value::from(number),
         Err(_) if base == 10 => match text.parse::<f64>() {
             Ok(number) => truncated(number, default),
@@ -138,61 +136,4 @@ fn human_to_bytes(value: &Value, arguments: &Arguments) -> Result<Value, Error> 
         }
         _ => Err(wrong(format!("`human_to_bytes` cannot read `{text}`"))),
     }
-}
-
-/// Chance that is the same each time, so that two plans are equal.
-struct Chance(blake3::OutputReader);
-
-impl Chance {
-    fn new(what: &str, arguments: &Arguments) -> Result<Self, Error> {
-        let Some(seed) = arguments.get("seed").filter(|seed| !seed.is_none()) else {
-            return Err(wrong(format!(
-                "`{what}` needs a `seed` here, or no two plans would agree: \
-                 `{what}(seed=inventory_hostname)`"
-            )));
-        };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(seed.to_string().as_bytes());
-        Ok(Self(hasher.finalize_xof()))
-    }
-
-    /// A number below `bound`, which is not zero.
-    fn below(&mut self, bound: u64) -> u64 {
-        let mut bytes = [0; 16];
-        self.0.fill(&mut bytes);
-        // 128 bits over a 64-bit bound: the bias does not show.
-        u64::try_from(u128::from_le_bytes(bytes) % u128::from(bound)).unwrap_or(0)
-    }
-}
-
-fn random(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
-    let mut chance = Chance::new("random", arguments)?;
-    if value.is_integer() {
-        let start = arguments.integer("start")?.unwrap_or(0);
-        let step = arguments.integer("step")?.unwrap_or(1).max(1);
-        let end = i64::try_from(value.clone())?;
-        let steps =
-            u64::try_from(end.saturating_sub(start)).unwrap_or(0).div_ceil(step.unsigned_abs());
-        if steps == 0 {
-            return Err(wrong("`random` has nothing to choose from"));
-        }
-        let chosen = i64::try_from(chance.below(steps)).unwrap_or(0);
-        return Ok(Value::from(start.saturating_add(chosen.saturating_mul(step))));
-    }
-    let items = list("random", value)?;
-    if items.is_empty() {
-        return Err(wrong("`random` has nothing to choose from"));
-    }
-    let index = usize::try_from(chance.below(items.len() as u64)).unwrap_or(0);
-    Ok(items.into_iter().nth(index).unwrap_or_default())
-}
-
-fn shuffle(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
-    let mut chance = Chance::new("shuffle", arguments)?;
-    let mut items = list("shuffle", value)?;
-    for last in (1..items.len()).rev() {
-        let other = usize::try_from(chance.below(last as u64 + 1)).unwrap_or(0);
-        items.swap(last, other);
-    }
-    Ok(Value::from(items))
 }

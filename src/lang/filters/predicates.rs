@@ -3,8 +3,8 @@ use std::cmp::Ordering;
 use minijinja::{Error, Value};
 
 use super::patterns::Pattern;
-use super::urls;
 use super::{Arguments, Test, list, test, wrong};
+use super::{urls, versions};
 
 /// Ansible's tests.
 pub(super) const TESTS: &[Test] = &[
@@ -50,6 +50,14 @@ pub(super) const TESTS: &[Test] = &[
     test("nan", &[], |value, _| Ok(is_nan(value))),
     test("isnan", &[], |value, _| Ok(is_nan(value))),
     test("is_abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
+    test("sequence", &[], |value, _| {
+        use minijinja::value::ValueKind::{Iterable, Map, Seq, String};
+        Ok(matches!(value.kind(), Seq | Iterable | Map | String))
+    }),
+    test("callable", &[], |value, _| Ok(value.kind() == minijinja::value::ValueKind::Plain)),
+    test("vault_encrypted", &[], |value, _| {
+        Ok(value.as_str().is_some_and(|text| text.starts_with("$ANSIBLE_VAULT;")))
+    }),
     test("none", &[], |value, _| Ok(value.is_none())),
     test("abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
 ];
@@ -91,8 +99,13 @@ fn matches(value: &Value, arguments: &Arguments, place: Place) -> Result<bool, E
 }
 
 fn holds_all(whole: &Value, part: &Value) -> Result<bool, Error> {
-    let whole = list("subset", whole)?;
-    Ok(list("subset", part)?.iter().all(|item| whole.contains(item)))
+    // As in Python, a text is the list of its characters.
+    let members = |of: &Value| match of.as_str() {
+        Some(text) => Ok(text.chars().map(Value::from).collect()),
+        None => list("subset", of),
+    };
+    let whole: Vec<Value> = members(whole)?;
+    Ok(members(part)?.iter().all(|item| whole.contains(item)))
 }
 
 fn truthy(value: &Value, arguments: &Arguments) -> Result<bool, Error> {
@@ -113,9 +126,19 @@ fn version(value: &Value, arguments: &Arguments) -> Result<bool, Error> {
     if left.trim().is_empty() || right.trim().is_empty() {
         return Err(wrong("an empty version cannot be compared"));
     }
-    let ordering = match arguments.text("version_type", "loose").as_str() {
-        "semver" | "semantic" => semantic(&left, &right)?,
-        "loose" | "strict" | "pep440" => loose(&left, &right),
+    let given = arguments.get("version_type").filter(|kind| !kind.is_none());
+    let strict = arguments.get("strict").filter(|strict| !strict.is_none());
+    if given.is_some() && strict.is_some() {
+        return Err(wrong("`version` takes `strict` or `version_type`, not both"));
+    }
+    let strict = strict.is_some_and(|strict| strict.is_true());
+    let kind = given.map_or_else(|| String::from("loose"), |kind| kind.to_string());
+    let ordering = match kind.as_str() {
+        _ if strict => versions::strict(&left, &right)?,
+        "semver" | "semantic" => versions::semantic(&left, &right)?,
+        "loose" => versions::loose(&left, &right),
+        "strict" => versions::strict(&left, &right)?,
+        "pep440" => versions::pep440(&left, &right)?,
         other => return Err(wrong(format!("`version` knows no `version_type` named `{other}`"))),
     };
     match arguments.text("operator", "eq").as_str() {
@@ -126,85 +149,5 @@ fn version(value: &Value, arguments: &Arguments) -> Result<bool, Error> {
         ">" | "gt" => Ok(ordering == Ordering::Greater),
         ">=" | "ge" => Ok(ordering != Ordering::Less),
         other => Err(wrong(format!("`version` knows no operator `{other}`"))),
-    }
-}
-
-/// A part of a version; words come before numbers, and a missing part before both.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Word(String),
-    Number(u128),
-}
-
-/// As Python's `LooseVersion`: runs of digits and of letters.
-fn parts(version: &str) -> Vec<Part> {
-    let mut parts = Vec::new();
-    let mut rest = version.trim();
-    while let Some(first) = rest.chars().next() {
-        let digits = first.is_ascii_digit();
-        let same = |one: char| {
-            if digits { one.is_ascii_digit() } else { !one.is_ascii_digit() && one != '.' }
-        };
-        let end = rest.find(|one| !same(one)).unwrap_or(rest.len());
-        if end == 0 {
-            rest = &rest[first.len_utf8()..];
-            continue;
-        }
-        parts.push(match rest[..end].parse() {
-            Ok(number) => Part::Number(number),
-            Err(_) => Part::Word(rest[..end].to_owned()),
-        });
-        rest = &rest[end..];
-    }
-    parts
-}
-
-fn loose(left: &str, right: &str) -> Ordering {
-    parts(left).cmp(&parts(right))
-}
-
-/// Semantic Versioning 2.0.0, section 11.
-fn semantic(left: &str, right: &str) -> Result<Ordering, Error> {
-    fn split(version: &str) -> Result<([u64; 3], Option<&str>), Error> {
-        let version = version.trim().trim_start_matches('v');
-        let bare = version.split('+').next().unwrap_or_default();
-        let (core, pre_release) = match bare.split_once('-') {
-            Some((core, pre_release)) => (core, Some(pre_release)),
-            None => (bare, None),
-        };
-        let numbers: Vec<u64> = core.split('.').map_while(|part| part.parse().ok()).collect();
-        match <[u64; 3]>::try_from(numbers) {
-            Ok(numbers) if core.split('.').count() == 3 => Ok((numbers, pre_release)),
-            _ => Err(wrong(format!("`{version}` is not a semantic version"))),
-        }
-    }
-    let ((left, left_pre), (right, right_pre)) = (split(left)?, split(right)?);
-    Ok(left.cmp(&right).then_with(|| match (left_pre, right_pre) {
-        (None, None) => Ordering::Equal,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(_), None) => Ordering::Less,
-        (Some(left), Some(right)) => pre_release(left).cmp(&pre_release(right)),
-    }))
-}
-
-/// The identifiers of a pre-release; numbers come before words.
-fn pre_release(text: &str) -> Vec<Result<u64, String>> {
-    text.split('.').map(|part| part.parse().map_err(|_| part.to_owned())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_ordered() {
-        let rising = ["1.9", "1.10", "1.10.1", "1.10.2rc1", "2"];
-        for pair in rising.windows(2) {
-            assert_eq!(loose(pair[0], pair[1]), Ordering::Less, "{pair:?}");
-        }
-        let rising = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0"];
-        for pair in rising.windows(2) {
-            assert_eq!(semantic(pair[0], pair[1]).unwrap(), Ordering::Less, "{pair:?}");
-        }
     }
 }

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use minijinja::{Error, Value};
 
+use super::super::python;
 use super::{Arguments, Filter, filter, list, wrong};
 
 /// Filters of text and paths.
@@ -34,6 +35,7 @@ pub(super) const FILTERS: &[Filter] = &[
         let width = arguments.integer("width")?.unwrap_or(80);
         Ok(Value::from(super::methods::padded(&value.to_string(), width, ' ', 0.5)))
     }),
+    filter("pprint", &["verbose"], |value, _| Ok(Value::from(python::inside(value)))),
     filter("type_debug", &[], |value, _| Ok(Value::from(type_name(value)))),
 ];
 
@@ -155,15 +157,17 @@ fn comment(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
 
 /// The name of the type that a value has in Python.
 fn type_name(value: &Value) -> &'static str {
-    use minijinja::value::ValueKind;
+    use minijinja::value::{Tuple, ValueKind};
     match value.kind() {
         ValueKind::None => "NoneType",
         ValueKind::Bool => "bool",
         ValueKind::Number if value.is_integer() => "int",
         ValueKind::Number => "float",
         ValueKind::String => "str",
+        _ if value.downcast_object_ref::<Tuple>().is_some() => "tuple",
         ValueKind::Seq | ValueKind::Iterable => "list",
         ValueKind::Map => "dict",
+        ValueKind::Bytes => "bytes",
         _ => "object",
     }
 }

@@ -3,7 +3,7 @@
 use minijinja::{Error, Value};
 use sha1::Digest;
 
-use super::{Filter, filter, wrong};
+use super::{Filter, entries, filter, list, wrong};
 
 /// Filters of URLs.
 pub(super) const FILTERS: &[Filter] = &[
@@ -19,6 +19,23 @@ pub(super) const FILTERS: &[Filter] = &[
         let found = parts.into_iter().find(|(name, _)| *name == wanted).map(|(_, part)| part);
         found.ok_or_else(|| wrong(format!("`urlsplit` knows no part named `{wanted}`")))
     }),
+    filter("urlencode", &[], |value, _| {
+        use minijinja::value::ValueKind;
+        let pairs: Vec<(Value, Value)> = match value.kind() {
+            ValueKind::Map => entries("urlencode", value)?,
+            ValueKind::Seq | ValueKind::Iterable => list("urlencode", value)?
+                .iter()
+                .map(|pair| match list("urlencode", pair)?.as_slice() {
+                    [key, value] => Ok((key.clone(), value.clone())),
+                    _ => Err(wrong("`urlencode` takes a text, a mapping or pairs")),
+                })
+                .collect::<Result<_, Error>>()?,
+            _ => return Ok(Value::from(encoded(&value.to_string(), "/", "%20"))),
+        };
+        let part = |value: &Value| encoded(&value.to_string(), "", "+");
+        let pair = |(key, value): &(Value, Value)| format!("{}={}", part(key), part(value));
+        Ok(Value::from(pairs.iter().map(pair).collect::<Vec<_>>().join("&")))
+    }),
     filter("urldecode", &[], |value, _| {
         Ok(Value::from(decoded(&value.to_string().replace('+', " "))))
     }),
@@ -27,6 +44,22 @@ pub(super) const FILTERS: &[Filter] = &[
         uuid(&namespace, &value.to_string()).map(Value::from)
     }),
 ];
+
+/// Text with all but letters, digits, `-._~` and some others as `%` and their bytes.
+fn encoded(text: &str, also: &str, blank: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        let character = char::from(byte);
+        if byte.is_ascii_alphanumeric() || "-._~".contains(character) || also.contains(character) {
+            encoded.push(character);
+        } else if byte == b' ' {
+            encoded.push_str(blank);
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
 
 /// The parts of a URL, by name.
 fn split(url: &str) -> Result<Vec<(&'static str, Value)>, Error> {

@@ -381,9 +381,34 @@ fn lookups_reach_no_further_than_they_may() {
         ),
         (
             "\"{{ lookup('file', facts.path) }}\"",
-            "error: `lookup('file', '/etc/passwd')` leaves its folder beside facts",
-            "error: `lookup('file', '/etc/passwd')` leaves its folder beside facts",
+            "error: `/etc/passwd` leaves its folder beside facts",
+            "error: `/etc/passwd` leaves its folder beside facts",
         ),
+        (
+            "\"{{ lookup('template', facts.path) }}\"",
+            "error: `/etc/passwd` leaves its folder beside facts",
+            "error: `/etc/passwd` leaves its folder beside facts",
+        ),
+        (
+            "\"{{ lookup('ini', 'a', file=facts.path) }}\"",
+            "error: `/etc/passwd` leaves its folder beside facts",
+            "error: `/etc/passwd` leaves its folder beside facts",
+        ),
+        ("\"{{ query('fileglob', '*.pub') | length }}\"", "1", "1"),
+        ("\"{{ query('fileglob', '/etc/passw?') }}\"", "[\"/etc/passwd\"]", "[]"),
+        ("\"{{ lookup('template', 'key.pub') }}\"", "\"ssh-ed25519 AAAA\\n\"", "\"ssh-ed25519"),
+        (
+            "\"{{ lookup('template', '/etc/hostname') | length > 0 }}\"",
+            "true",
+            "error: `lookup('file', '/etc/hostname')` leaves the project",
+        ),
+        ("\"{{ '/etc/passwd' is file }}\"", "true", "error: files of this machine are not looked"),
+        (
+            "\"{{ facts.path is file }}\"",
+            "error: `/etc/passwd` leaves its folder beside facts",
+            "error: files of this machine are not looked",
+        ),
+        ("\"{{ '$WHO' | expandvars }}\"", r#""me""#, "error: `lookup('env', …)` is not evaluated"),
     ];
     let facts = Facts::Known(serde_json::json!({"name": "$(reboot)", "path": "/etc/passwd"}));
     for (value, trusted, untrusted) in cases {
