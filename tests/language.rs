@@ -71,7 +71,8 @@ fn said(state_file: Option<&Path>, inventory: &Path) -> String {
     let facts = serde_json::json!({ "os": { "family": "debian" }, "init": "systemd" });
     if !diagnostics.has_errors() {
         for host in compilation.hosts() {
-            compilation.compile(host, facts.clone(), &mut diagnostics);
+            compilation.learn(host, Facts::Known(facts.clone()));
+            compilation.compile(host, &mut diagnostics);
         }
     }
     rendered(&diagnostics, &sources)
@@ -145,7 +146,7 @@ fn wrong_input_gives_exactly_these_messages() {
 }
 
 /// The sections of the page of messages: titles, what is said first, and the cases.
-const SECTIONS: [(&str, &str, &[&str]); 9] = [
+const SECTIONS: [(&str, &str, &[&str]); 10] = [
     (
         "YAML",
         "What is not YAML is said where it stops to make sense. Most of these come from values that need quotes.",
@@ -192,7 +193,19 @@ const SECTIONS: [(&str, &str, &[&str]); 9] = [
     (
         "Variables",
         "An undefined variable is an error, never an empty string.",
-        &["variables.yml", "variables-cycle.yml", "facts.yml", "omit.yml", "reserved.yml"],
+        &[
+            "variables.yml",
+            "variables-cycle.yml",
+            "facts.yml",
+            "own_facts.yml",
+            "omit.yml",
+            "reserved.yml",
+        ],
+    ),
+    (
+        "Composite kinds",
+        "What is wrong inside of a kind is shown with the place where it is used.",
+        &["composites.yml"],
     ),
     (
         "Templates",
