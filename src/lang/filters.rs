@@ -3,6 +3,7 @@
 //! Each is an entry in a table: its name, its parameters and a function. What Jinja itself has
 //! (`map`, `selectattr`, `default`, …) comes with the template engine.
 
+mod addresses;
 mod chance;
 mod collections;
 mod controller;
@@ -12,6 +13,7 @@ mod engine;
 mod formats;
 mod functions;
 mod methods;
+mod network;
 mod numbers;
 mod passwords;
 mod paths;
@@ -81,7 +83,7 @@ const fn test(
     Test { name, parameters, holds }
 }
 
-const TABLES: [&[Filter]; 12] = [
+const TABLES: [&[Filter]; 13] = [
     collections::FILTERS,
     text::FILTERS,
     prose::FILTERS,
@@ -94,6 +96,7 @@ const TABLES: [&[Filter]; 12] = [
     numbers::FILTERS,
     chance::FILTERS,
     dates::FILTERS,
+    addresses::FILTERS,
 ];
 
 /// What the template engine has of its own, for suggestions.
@@ -173,21 +176,32 @@ const BUILT_IN_TESTS: &[&str] = &[
     "test",
 ];
 
+/// A filter as the engine calls it.
+fn called(
+    entry: &'static Filter,
+) -> impl Fn(Value, Rest<Value>, Kwargs) -> Result<Value, Error> + Send + Sync + 'static {
+    move |value, positional, named| {
+        if entry.undefined != Undefined::Everywhere {
+            required(&value)?;
+        }
+        let arguments = Arguments::new(entry.parameters, positional, named)?;
+        if entry.undefined == Undefined::Nowhere {
+            arguments.required()?;
+        }
+        (entry.apply)(&value, &arguments)
+    }
+}
+
 /// Adds all filters, tests and methods.
 pub(super) fn register(environment: &mut Environment<'static>) {
     for entry in TABLES.into_iter().flatten() {
-        let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {
-            if entry.undefined != Undefined::Everywhere {
-                required(&value)?;
-            }
-            let arguments = Arguments::new(entry.parameters, positional, named)?;
-            if entry.undefined == Undefined::Nowhere {
-                arguments.required()?;
-            }
-            (entry.apply)(&value, &arguments)
-        };
-        environment.add_filter(entry.name, call);
-        environment.add_filter(format!("ansible.builtin.{}", entry.name), call);
+        environment.add_filter(entry.name, called(entry));
+        environment.add_filter(format!("ansible.builtin.{}", entry.name), called(entry));
+    }
+    for entry in addresses::FILTERS {
+        for collection in ["ansible.utils", "ansible.netcommon"] {
+            environment.add_filter(format!("{collection}.{}", entry.name), called(entry));
+        }
     }
     for entry in predicates::TESTS {
         let call = move |value: Value, positional: Rest<Value>, named: Kwargs| {

@@ -5,8 +5,8 @@
     expected.py --record     records what Ansible answers
     expected.py NAME...      only these inventories
 
-It needs what `pip install ansible-core==2.19.14` brings, in a virtual environment of its own; it
-installs nothing.
+It needs what `pip install -r tests/ansible-requirements.txt` brings, in a virtual environment of its
+own; it installs nothing.
 
 An inventory is a folder; all paths in it are relative to the folder, which is the working directory:
 
@@ -28,38 +28,26 @@ import json
 import os
 import re
 import sys
-import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ANSIBLE = "2.19.14"
+sys.path.insert(0, str(HERE.parent))
+from ansible_as_recorded import prepare
 
-# Before ansible is imported: no configuration of this machine, nothing left behind.
-HOME = tempfile.TemporaryDirectory(prefix="ansible-")
-CONFIGURATION = Path(HOME.name, "ansible.cfg")
-CONFIGURATION.touch()
-os.environ.update(
-    ANSIBLE_CONFIG=str(CONFIGURATION),
-    ANSIBLE_HOME=HOME.name,
+prepare(
     ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="True",
     ANSIBLE_INVENTORY_ENABLED="advanced_host_list,script,auto,yaml,ini",
     ANSIBLE_NOCOLOR="True",
     COLUMNS="1000",
-    LC_ALL="C.UTF-8",
-    TZ="UTC",
 )
-
-try:
-    from ansible.cli import CLI
-    from ansible.cli.inventory import InventoryCLI
-    from ansible.errors import AnsibleError
-    from ansible.inventory.manager import InventoryManager
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.plugins.loader import init_plugin_loader
-    from ansible.release import __version__ as version
-except ImportError as error:
-    sys.exit(f"ansible-core is not installed here: {error}")
+from ansible.cli import CLI
+from ansible.cli.inventory import InventoryCLI
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.utils.display import Display
 
 
 def apart(answer, *arguments):
@@ -162,9 +150,8 @@ def main():
     parser.add_argument("--record", action="store_true", help="record the answers")
     parser.add_argument("names", nargs="*", help="only these inventories")
     arguments = parser.parse_args()
-    if version != ANSIBLE:
-        print(f"note: recorded with ansible-core {ANSIBLE}, this is {version}", file=sys.stderr)
     init_plugin_loader()
+    Display().warning = lambda *_, **__: None
 
     folders = [path.parent for path in sorted(HERE.glob("*/arguments"))]
     if arguments.names:

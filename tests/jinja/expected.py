@@ -6,8 +6,8 @@
     expected.py --print      prints it as JSON
     expected.py NAME...      only these topics and templates
 
-It needs what `pip install ansible-core==2.19.14 netaddr passlib` brings, in a virtual environment of
-its own; it installs nothing. The topics that name a collection under `needs` are left out where the
+It needs what `pip install -r tests/ansible-requirements.txt` brings, in a virtual environment of its
+own; it installs nothing. The topics that name a collection under `needs` are left out where the
 collection is not installed (`pip install ansible==12.3.0` has all of them).
 
 A topic is `expressions/TOPIC.yml`:
@@ -31,34 +31,18 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ANSIBLE = "2.19.14"
+sys.path.insert(0, str(HERE.parent))
+from ansible_as_recorded import prepare
 
-# Before ansible is imported: no configuration of this machine, nothing left behind.
-HOME = tempfile.TemporaryDirectory(prefix="ansible-")
-CONFIGURATION = Path(HOME.name, "ansible.cfg")
-CONFIGURATION.touch()
-os.environ.update(
-    ANSIBLE_CONFIG=str(CONFIGURATION),
-    ANSIBLE_DEPRECATION_WARNINGS="False",
-    ANSIBLE_HOME=HOME.name,
-    ANSIBLE_SYSTEM_WARNINGS="False",
-    LC_ALL="C.UTF-8",
-    TZ="UTC",
-)
-
-try:
-    from ansible.errors import AnsibleTemplateSyntaxError, AnsibleUndefinedVariable
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.plugins.loader import init_plugin_loader
-    from ansible.release import __version__ as version
-    from ansible.template import Templar, trust_as_template
-    from ansible.utils.display import Display
-except ImportError as error:
-    sys.exit(f"ansible-core is not installed here: {error}")
+prepare(ANSIBLE_DEPRECATION_WARNINGS="False", ANSIBLE_SYSTEM_WARNINGS="False")
+from ansible.errors import AnsibleTemplateSyntaxError, AnsibleUndefinedVariable
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from ansible.utils.display import Display
 
 COLLECTIONS = {"ansible.utils": "'10.0.0.1' | ansible.utils.ipaddr"}
 
@@ -146,9 +130,6 @@ def main():
     parser.add_argument("--print", action="store_true", help="print the answers as JSON")
     parser.add_argument("names", nargs="*", help="only these topics and templates")
     arguments = parser.parse_args()
-    if version != ANSIBLE:
-        print(f"note: recorded with ansible-core {ANSIBLE}, this is {version}", file=sys.stderr)
-
     init_plugin_loader()
     Display().warning = lambda *_, **__: None
     loader = DataLoader()
