@@ -106,6 +106,33 @@ fn doc_says_what_the_pages_say() {
 }
 
 #[test]
+fn doc_and_schema_know_the_kinds_of_the_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("states/kinds");
+    fs::create_dir_all(&below).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_converge"));
+        let output = command.args(arguments).current_dir(&below).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let kind = "kind: app\nsummary: A program\narguments: { name: { key: true } }\nstates: []\n";
+    fs::write(below.join("app.yml"), kind).unwrap();
+    let (code, text) = run(&["doc", "app"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("app: A program.\n"), "{text}");
+    let (code, text) = run(&["schema"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\"state-app\": {"), "{text}");
+    fs::write(below.join("wrong.yml"), "kind: wrong\nsates: []\n").unwrap();
+    let (code, text) = run(&["schema"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("unknown key `sates` for a kind"), "{text}");
+    assert_eq!(run(&["doc", "file"]).0, Some(0));
+    assert_eq!(run(&["doc", "wrong"]).0, Some(1));
+}
+
+#[test]
 fn all_filters_and_tests_are_listed() {
     let path = book().join("state-files.md");
     let page = fs::read_to_string(&path).unwrap();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use converge::diagnostic::{Diagnostics, Sources};
+use converge::lang::OwnKinds;
 use converge::lang::yaml::{self, Kind, Node, Resolved};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
@@ -48,7 +49,12 @@ fn json_of(node: &Node) -> Value {
 }
 
 fn validator() -> Validator {
-    let schema: Value = serde_json::from_str(&converge::lang::schema()).unwrap();
+    validator_with(&OwnKinds::default())
+}
+
+/// That of a project with kinds of its own.
+fn validator_with(own: &OwnKinds) -> Validator {
+    let schema: Value = serde_json::from_str(&converge::lang::schema(own)).unwrap();
     jsonschema::draft202012::meta::validate(&schema).unwrap();
     jsonschema::draft202012::new(&schema).unwrap()
 }
@@ -238,6 +244,44 @@ fn right_files_are_taken() {
     check("forms", &read("forms", forms));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 80, "only {count} files");
+}
+
+#[test]
+fn kinds_of_a_project_are_known() {
+    let mut diagnostics = Diagnostics::default();
+    let folder = root().join("tests/declarations");
+    let own = OwnKinds::load(&Sources::default(), &folder.join("kinds"), &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let validator = validator_with(&own);
+    for name in ["composites.yml", "kinds/app.yml", "kinds/front.yml"] {
+        let file = read(name, &fs::read_to_string(folder.join(name)).unwrap());
+        assert_eq!(problems(&validator, name, &file), Vec::<String>::new());
+    }
+    let wrong = [
+        "- { app: a, prt: 80 }",
+        "- { app: a, port: eighty }",
+        "- { app: a, level: debg }",
+        "- { app: a, root: srv }",
+        "- { app: { name: a } }",
+        "- { app: a, name: { b: c } }",
+        "- { front: a }",
+        "- { frnt: a, port: 80 }",
+    ];
+    for text in wrong {
+        let file = file_with(read("states", text));
+        assert!(!validator.is_valid(&file), "{text} is taken");
+    }
+    let wrong = [
+        "{ kind: app }",
+        "{ kind: app, arguments: [a] }",
+        "{ kind: app, arguments: { a: { tpye: path } } }",
+        "{ kind: app, arguments: { a: { type: number } } }",
+        "{ kind: app, arguments: { a-b: {} } }",
+        "{ kind: app, arguments: { a: {} }, sates: [] }",
+    ];
+    for text in wrong {
+        assert!(!validator.is_valid(&read("kind", text)), "{text} is taken");
+    }
 }
 
 #[test]

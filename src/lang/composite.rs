@@ -18,7 +18,7 @@ use super::layer::Layer;
 use super::play::{Item, unknown_key};
 use super::state::{Broken, CommonKeys, LATER_COMMON, is_reserved};
 use super::yaml::Node;
-use crate::diagnostic::{Diagnostic, Diagnostics, Span, nearest};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
 use crate::kind::Shape;
 
 /// The types of arguments.
@@ -36,6 +36,8 @@ pub(super) const TYPES: &[(&str, Shape)] = &[
 pub(super) struct Composite {
     /// As states name it.
     pub name: String,
+    /// What it makes so, for people; may be empty.
+    pub summary: String,
     /// In the order of the file; one of them is the key.
     pub parameters: Vec<Parameter>,
     /// What it stands for.
@@ -151,6 +153,27 @@ fn places(file: &StateFile) -> Vec<PathBuf> {
     places
 }
 
+/// The composite kinds of a folder, for schema and documentation.
+#[derive(Debug, Default)]
+pub struct OwnKinds(pub(super) Vec<Composite>);
+
+impl OwnKinds {
+    /// Reads all kinds of a folder, in the order of their names; what is wrong with them is said.
+    /// There are none if there is no such folder.
+    pub fn load(sources: &Sources, folder: &Path, diagnostics: &mut Diagnostics) -> Self {
+        let mut loader = Loader::new(sources, diagnostics);
+        let paths = loader.library.folder(folder);
+        let composites = paths.values().filter_map(|path| {
+            let node = loader.enter(path, None)?;
+            let file = StateFile { path: path.clone(), includer: None, confined: None };
+            let composite = loader.definition(&node, &Arc::new(file));
+            loader.leave();
+            composite
+        });
+        Self(composites.collect())
+    }
+}
+
 impl Loader<'_> {
     /// The composite kind of a state, with the place of its name, if it is of one. That it cannot
     /// be read is an error, and was said.
@@ -225,6 +248,7 @@ impl Loader<'_> {
         };
         let mut composite = Composite {
             name: stem.clone(),
+            summary: String::new(),
             parameters: Vec::new(),
             items: Vec::new(),
             defaults: Vec::new(),
@@ -243,7 +267,9 @@ impl Loader<'_> {
                         self.diagnostics.push(diagnostic.at(value.span, "the file has its name"));
                     }
                 }
-                "summary" => {}
+                "summary" => {
+                    value.as_text().unwrap_or_default().clone_into(&mut composite.summary);
+                }
                 "arguments" => composite.parameters = parameters(value, self.diagnostics),
                 "include" => before = self.includes(value, file, &mut gathered),
                 "states" => composite.items = self.states(value, file, &mut gathered),

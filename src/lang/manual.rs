@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use super::composite::{Composite, OwnKinds};
 use super::keywords::{CHECK, COMMON, FACT, INCLUDE, INCLUDED_FILE, Keyword, PLAY, RETRY};
 use super::state::LATER_KINDS;
+use super::yaml::Node;
 use crate::diagnostic::nearest;
 use crate::kind::{self, SPECS, Spec};
 
@@ -29,24 +31,32 @@ pub enum NoSuchTopic {
         /// What was asked for.
         topic: String,
         /// What was probably meant.
-        near: Option<&'static str>,
+        near: Option<String>,
     },
 }
 
 /// A kind with its arguments, the keys of plays (`play`) or of all states (`common`); all kinds if
-/// nothing is asked for. Lines are not broken without a width.
-pub fn manual(topic: Option<&str>, width: Option<usize>) -> Result<String, NoSuchTopic> {
+/// nothing is asked for, `own` ones of the project too. Lines are not broken without a width.
+pub fn manual(
+    topic: Option<&str>,
+    own: &OwnKinds,
+    width: Option<usize>,
+) -> Result<String, NoSuchTopic> {
+    let composite = |name: &str| own.0.iter().find(|composite| composite.name == name);
     let mut page = Page { text: String::new(), width: width.map(|width| width.min(WIDEST)) };
     match topic {
-        None => page.kinds(),
+        None => page.kinds(own),
         Some(PLAYS) => page.plays(),
         Some(STATES) => page.states(),
-        Some(name) => match kind::spec(name) {
-            Some(spec) => page.kind(spec),
-            None if LATER_KINDS.contains(&name) => return Err(NoSuchTopic::Later(name.to_owned())),
-            None => {
+        Some(name) => match (kind::spec(name), composite(name)) {
+            (Some(spec), _) => page.kind(spec),
+            (_, Some(composite)) => page.composite(composite),
+            _ if LATER_KINDS.contains(&name) => return Err(NoSuchTopic::Later(name.to_owned())),
+            _ => {
+                let own = own.0.iter().map(|composite| composite.name.as_str());
                 let topics = SPECS.iter().map(|spec| spec.name).chain([PLAYS, STATES]);
-                let near = nearest(name, topics);
+                let near = nearest(name, own.chain(topics.map(|topic| topic as &str)));
+                let near = near.map(str::to_owned);
                 return Err(NoSuchTopic::Unknown { topic: name.to_owned(), near });
             }
         },
@@ -61,19 +71,59 @@ struct Page {
 }
 
 impl Page {
-    fn kinds(&mut self) {
-        self.paragraph(0, "The kinds of states:");
-        self.gap();
-        let longest = SPECS.iter().map(|spec| spec.name.len()).max().unwrap_or_default();
-        for spec in SPECS {
-            let name = format!("  {:longest$}  ", spec.name);
-            self.hanging(&name, spec.summary);
+    fn kinds(&mut self, own: &OwnKinds) {
+        let kinds = SPECS.iter().map(|spec| (spec.name, spec.summary)).collect();
+        self.list("The kinds of states:", kinds);
+        if !own.0.is_empty() {
+            let own = own.0.iter();
+            let own = own.map(|composite| (composite.name.as_str(), composite.summary.as_str()));
+            self.list("Kinds of this project:", own.collect());
         }
-        self.gap();
         self.paragraph(
             0,
             "`converge doc KIND` explains one of them, `converge doc play` the keys of a play, \
              `converge doc common` those that every state may have.",
+        );
+    }
+
+    fn list(&mut self, heading: &str, entries: Vec<(&str, &str)>) {
+        self.paragraph(0, heading);
+        self.gap();
+        let longest = entries.iter().map(|(name, _)| name.chars().count()).max();
+        let longest = longest.unwrap_or_default();
+        for (name, summary) in entries {
+            self.hanging(&format!("  {name:longest$}  "), summary);
+        }
+        self.gap();
+    }
+
+    fn composite(&mut self, composite: &Composite) {
+        let summary = composite.summary.trim_end_matches('.');
+        let summary = if summary.is_empty() { "a kind of this project" } else { summary };
+        self.paragraph(0, &format!("{}: {summary}.", composite.name));
+        self.gap();
+        for parameter in &composite.parameters {
+            let mut value = match parameter.choices.as_slice() {
+                [] => parameter.shape.describe(),
+                choices => quoted(choices.iter().map(String::as_str), ", "),
+            };
+            if parameter.required && !parameter.key {
+                value.push_str(", required");
+            }
+            if let Some(default) = parameter.default.as_ref().and_then(Node::as_text) {
+                value.push_str(&format!("; default `{default}`"));
+            }
+            if parameter.key {
+                value.push_str(", or a list; the key");
+                self.entry(&composite.name, &value, &parameter.summary);
+            } else {
+                self.entry(&parameter.name, &value, &parameter.summary);
+            }
+        }
+        self.gap();
+        self.paragraph(
+            0,
+            "Common keys (`converge doc common`) apply to all the states that it stands for.",
         );
     }
 
@@ -155,7 +205,9 @@ impl Page {
     /// A key with what its value looks like, and below it what it means.
     fn entry(&mut self, name: &str, value: &str, summary: &str) {
         self.hanging(&format!("  {name}: "), value);
-        self.paragraph(6, summary);
+        if !summary.is_empty() {
+            self.paragraph(6, summary);
+        }
     }
 
     fn example(&mut self, yaml: &str) {
@@ -224,6 +276,7 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>, between: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::{Diagnostics, Sources};
 
     #[test]
     fn a_kind_is_explained() {
@@ -250,26 +303,57 @@ Example:
   - group: deploy
     gid: 2000
 ";
-        assert_eq!(manual(Some("group"), Some(72)).unwrap(), expected);
+        assert_eq!(manual(Some("group"), &OwnKinds::default(), Some(72)).unwrap(), expected);
     }
 
     #[test]
     fn lines_fit_the_terminal_and_are_whole_without_one() {
         let topics = SPECS.iter().map(|spec| Some(spec.name));
         for topic in topics.chain([None, Some(PLAYS), Some(STATES)]) {
-            let narrow = manual(topic, Some(60)).unwrap();
+            let narrow = manual(topic, &OwnKinds::default(), Some(60)).unwrap();
             let prose = narrow.split("Example:").next().unwrap_or_default();
             let long = prose.lines().find(|line| line.chars().count() > 60);
             assert_eq!(long, None, "{topic:?}");
-            let whole = manual(topic, None).unwrap();
+            let whole = manual(topic, &OwnKinds::default(), None).unwrap();
             assert!(whole.lines().count() < narrow.lines().count(), "{topic:?}");
             assert!(whole.split_whitespace().eq(narrow.split_whitespace()), "{topic:?}");
         }
     }
 
     #[test]
+    fn kinds_of_a_project_are_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "kind: app\nsummary: A program under systemd\narguments:\n  name: { key: true }\n  \
+                    port: { type: integer, default: 8000, summary: Where it listens }\n  \
+                    level: { required: true, choices: [info, debug] }\nstates:\n  - service: \"{{ name }}\"\n";
+        std::fs::write(folder.path().join("app.yml"), text).unwrap();
+        let mut diagnostics = Diagnostics::default();
+        let own = OwnKinds::load(&Sources::default(), folder.path(), &mut diagnostics);
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        let expected = "\
+app: A program under systemd.
+
+  app: string, or a list; the key
+  port: integer; default `8000`
+      Where it listens
+  level: `info`, `debug`, required
+
+Common keys (`converge doc common`) apply to all the states that it stands for.
+";
+        assert_eq!(manual(Some("app"), &own, None).unwrap(), expected);
+        let list = manual(None, &own, None).unwrap();
+        assert!(
+            list.contains("\nKinds of this project:\n\n  app  A program under systemd\n"),
+            "{list}"
+        );
+        let near = manual(Some("apq"), &own, None).unwrap_err().to_string();
+        assert_eq!(near, "there is no kind `apq`; did you mean `app`?");
+    }
+
+    #[test]
     fn what_was_meant_is_said() {
-        let message = |topic| manual(Some(topic), None).unwrap_err().to_string();
+        let message =
+            |topic| manual(Some(topic), &OwnKinds::default(), None).unwrap_err().to_string();
         assert_eq!(message("fiel"), "there is no kind `fiel`; did you mean `file`?");
         assert_eq!(message("plya"), "there is no kind `plya`; did you mean `play`?");
         assert_eq!(message("release"), "kind `release` is not supported by this version");

@@ -36,6 +36,7 @@ mod value;
 pub mod yaml;
 
 pub use compile::CompileOptions;
+pub use composite::OwnKinds;
 pub use contents::{ContentReader, ContentStore, Fetch, FolderError};
 pub use declaration::{
     CONFIRM_CONNECTION, Common, Declaration, Prune, Reference, Retry, Skipped, Used,

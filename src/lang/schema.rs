@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::composite::TYPES;
+use super::composite::{Composite, OwnKinds, TYPES};
 use super::keywords::{
     CHECK, CHECKED, COMMON, FACT, Form, INCLUDE, INCLUDED_FILE, KIND, KIND_ARGUMENT, Keyword, PLAY,
     keyword, names,
@@ -20,9 +20,10 @@ const VARIABLE: &str = r"^[A-Za-z_\u0080-\uFFFF][A-Za-z0-9_\u0080-\uFFFF]*$";
 /// The words that are understood where a boolean is expected.
 const BOOLEAN: &str = "^([Tt]rue|TRUE|[Ff]alse|FALSE|[Yy]es|YES|[Nn]o|NO|[Oo]n|ON|[Oo]ff|OFF)$";
 
-/// The schema, as text that ends with a line end.
-pub fn schema() -> String {
-    let branches: Vec<Branch> = SPECS.iter().map(|spec| Branch::of(spec)).collect();
+/// The schema with a project's own kinds, as text that ends with a line end.
+pub fn schema(own: &OwnKinds) -> String {
+    let kinds = SPECS.iter().map(|spec| Branch::of(spec));
+    let branches: Vec<Branch> = kinds.chain(own.0.iter().map(Branch::of_composite)).collect();
     format!("{:#}\n", file(&branches))
 }
 
@@ -38,6 +39,8 @@ struct Branch {
     required: Vec<String>,
     /// Groups of arguments of which at most one may stand.
     exclusive: Vec<Vec<String>>,
+    /// Whether it may have the common keys that only one kind has: such a state may be in it.
+    has_all_common: bool,
 }
 
 impl Branch {
@@ -60,6 +63,35 @@ impl Branch {
             properties,
             required: required.map(|argument| argument.name.to_owned()).collect(),
             exclusive: spec.exclusive.iter().map(|group| strings(group)).collect(),
+            has_all_common: false,
+        }
+    }
+
+    fn of_composite(composite: &Composite) -> Self {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for parameter in &composite.parameters {
+            let mut value = match parameter.choices.as_slice() {
+                [] => shape(&parameter.shape),
+                choices => json!({ "anyOf": [{ "enum": choices }, reference("template")] }),
+            };
+            let (mut name, mut about) = (&*parameter.name, parameter.summary.clone());
+            if parameter.key {
+                value = list_of(&value);
+                name = &composite.name;
+                about = format!("{}\n\n{about}", composite.summary).trim().to_owned();
+            } else if parameter.required {
+                required.push(name.to_owned());
+            }
+            properties.insert(name.to_owned(), described(value, &about));
+        }
+        Self {
+            name: composite.name.clone(),
+            summary: composite.summary.clone(),
+            properties,
+            required,
+            exclusive: Vec::new(),
+            has_all_common: true,
         }
     }
 
@@ -85,7 +117,8 @@ impl Branch {
 
     fn schema(&self) -> Value {
         let mut properties = self.properties.clone();
-        let common = COMMON.iter().filter(|key| key.kind.is_none_or(|kind| kind == self.name));
+        let has = |kind: &str| self.has_all_common || kind == self.name;
+        let common = COMMON.iter().filter(|key| key.kind.is_none_or(has));
         add_common(&mut properties, common);
         let required = std::iter::once(&self.name).chain(&self.required);
         let mut schema = json!({
