@@ -113,6 +113,8 @@ pub(super) struct Materials<'a> {
     pub contents: &'a ContentStore,
     /// For `http(s)` addresses, if they can be fetched.
     pub fetch: Option<&'a dyn Fetch>,
+    /// Whether they are left alone: what stands there counts as not known.
+    pub offline: bool,
 }
 
 impl Materials<'_> {
@@ -215,7 +217,7 @@ impl Materials<'_> {
                 return refuse(reading, diagnostic);
             }
         };
-        if reading.lenient {
+        if reading.lenient || self.offline {
             return Taken::Unknown;
         }
         let Some(fetch) = self.fetch else {
