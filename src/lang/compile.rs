@@ -43,8 +43,6 @@ pub struct CompileOptions {
     pub extra: Option<Arc<Layer>>,
     /// For `http(s)` addresses, if they can be fetched.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// Whether what stands at `http(s)` addresses is left alone: it counts as not known.
-    pub offline: bool,
 }
 
 impl Play {
@@ -364,7 +362,6 @@ impl Compiler<'_> {
             file: &state.file,
             contents: self.contents,
             fetch: self.options.fetch.as_deref(),
-            offline: self.options.offline,
         };
         let (mut arguments, complete) = arguments(state, &mut reading, &materials);
         let mut common = common_keys::read(

@@ -113,8 +113,6 @@ pub(super) struct Materials<'a> {
     pub contents: &'a ContentStore,
     /// For `http(s)` addresses, if they can be fetched.
     pub fetch: Option<&'a dyn Fetch>,
-    /// Whether they are left alone: what stands there counts as not known.
-    pub offline: bool,
 }
 
 impl Materials<'_> {
@@ -217,7 +215,7 @@ impl Materials<'_> {
                 return refuse(reading, diagnostic);
             }
         };
-        if reading.lenient || self.offline {
+        if reading.lenient {
             return Taken::Unknown;
         }
         let Some(fetch) = self.fetch else {
