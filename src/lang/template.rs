@@ -255,7 +255,7 @@ impl Templates {
 
     /// The template files that were read so far, in the order in which that was done.
     pub fn files(&self) -> Vec<(SourceId, Arc<str>)> {
-        let files = self.files.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.read.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read: Vec<_> = files.values().cloned().collect();
         read.sort_by_key(|(source, _)| *source);
         read

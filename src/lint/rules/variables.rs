@@ -80,7 +80,7 @@ fn defined<'a>(whole: &Whole<'a>) -> BTreeSet<&'a str> {
         for (_, layer) in play.definitions() {
             names.extend(layer.variables.keys().map(|name| &**name));
         }
-        names.extend(play.loop_names());
+        names.extend(play.local_names());
     }
     names
 }
@@ -115,11 +115,16 @@ const FACTS: [&str; 14] = [
 ];
 
 fn unknown_fact(whole: &Whole<'_>, found: &mut Vec<Diagnostic>) {
+    let plays = &whole.subject.program.plays;
+    let own: Vec<&str> = plays.iter().flat_map(|play| play.fact_names()).collect();
     for used in &whole.used {
         if !matches!(used.parts[0].as_str(), "facts" | "ansible_facts") {
             continue;
         }
         let parts: Vec<&str> = used.parts[1..].iter().map(String::as_str).collect();
+        if parts.first().is_some_and(|name| own.contains(name)) {
+            continue;
+        }
         let Some((path, known)) = missing(&parts) else { continue };
         let diagnostic =
             Diagnostic::warning(UNKNOWN_FACT.name, format!("there is no fact `{path}`"));
