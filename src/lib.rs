@@ -20,6 +20,7 @@ pub mod graph;
 pub mod inventory;
 pub mod kind;
 pub mod lang;
+pub mod lint;
 pub mod project;
 pub mod report;
 pub mod resource;

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// Past runs, newest first; one run with its differences.
     History(HistoryArguments),
+    /// Check state files without touching a host, and say what is likely wrong in them.
+    Lint(LintArguments),
     /// Rehearse a state file on throw-away hosts: converge, then converge again.
     Test(ConvergeArguments),
     /// Show the hosts and variables of an inventory, as ansible-inventory does.
@@ -185,6 +187,38 @@ pub(crate) struct VarsArguments {
     /// Run nothing that the project says: scripts, commands, lookups.
     #[arg(long)]
     pub(crate) untrusted: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LintArguments {
+    /// State files: paths, or names under states/.
+    #[arg(value_name = "STATE_FILE", required_unless_present_any = ["rules", "explain"])]
+    pub(crate) state_files: Vec<String>,
+    /// Inventory: a path, a name under inventory/, or a comma list `web1,web2,`. Without it, variables
+    /// of hosts are taken for not known.
+    #[arg(short, long = "inventory", value_name = "INVENTORY")]
+    pub(crate) inventory: Vec<String>,
+    /// Variables: `k=v`, a mapping, or `@FILE`.
+    #[arg(short, long = "extra-vars", value_name = "k=v|@FILE")]
+    pub(crate) extra_vars: Vec<String>,
+    /// Run nothing that the project says: scripts, commands, lookups.
+    #[arg(long)]
+    pub(crate) untrusted: bool,
+    /// Make a rule's findings errors; `warnings` stands for all warnings.
+    #[arg(long, value_name = "RULE")]
+    pub(crate) deny: Vec<String>,
+    /// What is printed: text, json, github or sarif.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: String,
+    /// List the rules, and end.
+    #[arg(long)]
+    pub(crate) rules: bool,
+    /// Explain a rule, with examples, and end.
+    #[arg(long, value_name = "RULE")]
+    pub(crate) explain: Option<String>,
+    /// No colours.
+    #[arg(long)]
+    pub(crate) no_color: bool,
 }
 
 /// Where the hosts are.

@@ -144,7 +144,7 @@ fn converge(
 const UNTRUSTED_MEMORY: u64 = 2 << 30;
 
 /// Lets the kernel end this process instead of the machine's others.
-fn bound_memory() {
+pub(super) fn bound_memory() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Data);
     limit.current = Some(limit.maximum.unwrap_or(u64::MAX).min(UNTRUSTED_MEMORY));

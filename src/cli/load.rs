@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use super::arguments::{ConvergeArguments, InventorySource};
 use super::screen::show;
 use super::{CliError, Surroundings};
-use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::inventory::{Connection, ConnectionKind, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
 use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
@@ -118,20 +118,10 @@ pub(super) fn read(
         None => None,
     };
     if arguments.source.untrusted {
-        let settings = finder.root.join("converge.yml");
-        for path in path.iter().chain(settings.exists().then_some(&settings)) {
-            if !finder.holds(path) {
-                let message = format!(
-                    "{} is outside of the project; with --untrusted nothing there is read",
-                    finder.shown(path)
-                );
-                return Err(CliError::Usage(message));
-            }
-        }
+        stays_inside(&finder, path.as_deref())?;
     }
-    let folder = path.as_deref().and_then(Path::parent);
-    let beside: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
-    let loaded = inventory(surroundings, &arguments.source, &beside, diagnostics)?;
+    let loaded =
+        inventory(surroundings, &arguments.source, &folder_of(path.as_deref()), diagnostics)?;
     let LoadedInventory { project, sources, inventory, name } = loaded;
     let confined = arguments.source.untrusted.then_some(project.root.as_path());
     let program = match &path {
@@ -148,11 +138,7 @@ pub(super) fn read(
         &sources,
         diagnostics,
     )?);
-    let lookup = LookupEnvironment {
-        variables: surroundings.variables.clone(),
-        project: project.root.clone(),
-    };
-    let templates = Arc::new(Templates::new(sources.clone(), arguments.source.untrusted, lookup));
+    let templates = templates(surroundings, &project, &sources, arguments.source.untrusted);
     let options = CompileOptions {
         tags: arguments.tags.clone(),
         skip_tags: arguments.skip_tags.clone(),
@@ -192,17 +178,9 @@ pub(super) fn load(
     let read = read(surroundings, arguments, &mut diagnostics)?;
     let Read { project, compilation, inventory: name, path } = read;
     let outlines = compilation.check(&mut diagnostics);
-    let mut connections = IndexMap::new();
-    for host in compilation.hosts() {
-        if let Some(mut connection) = compilation.connection(host, &mut diagnostics) {
-            if let Some(user) = &arguments.connection.user {
-                connection.user = Some(user.clone());
-            }
-            if arguments.source.untrusted && connection.kind == ConnectionKind::Local {
-                diagnostics.push(not_here(host, &connection, &compilation));
-            }
-            connections.insert(host.clone(), connection);
-        }
+    let mut connections = connections(&compilation, arguments.source.untrusted, &mut diagnostics);
+    if let Some(user) = &arguments.connection.user {
+        connections.values_mut().for_each(|connection| connection.user = Some(user.clone()));
     }
     let asked_alone = asked_alone(&compilation, arguments, &connections);
     show(surroundings, &compilation.sources, &diagnostics)?;
@@ -265,6 +243,61 @@ fn asked_alone(
     beside
 }
 
+/// Refuses a state file, or settings, that are outside of a project which is not trusted.
+pub(super) fn stays_inside(project: &Project, path: Option<&Path>) -> Result<(), CliError> {
+    let settings = project.root.join("converge.yml");
+    for path in path.into_iter().chain(settings.exists().then_some(settings.as_path())) {
+        if !project.holds(path) {
+            let message = format!(
+                "{} is outside of the project; with --untrusted nothing there is read",
+                project.shown(path)
+            );
+            return Err(CliError::Usage(message));
+        }
+    }
+    Ok(())
+}
+
+/// The folder of a state file, whose variables count beside those of the inventory.
+pub(super) fn folder_of(path: Option<&Path>) -> Vec<PathBuf> {
+    path.and_then(Path::parent).map(Path::to_owned).into_iter().collect()
+}
+
+/// The templates of a project, with what they may look up.
+pub(super) fn templates(
+    surroundings: &Surroundings,
+    project: &Project,
+    sources: &Arc<Sources>,
+    untrusted: bool,
+) -> Arc<Templates> {
+    let lookup = LookupEnvironment {
+        variables: surroundings.variables.clone(),
+        project: project.root.clone(),
+    };
+    Arc::new(Templates::new(sources.clone(), untrusted, lookup))
+}
+
+/// How all hosts of a compilation are reached.
+pub(super) fn connections(
+    compilation: &Compilation,
+    untrusted: bool,
+    diagnostics: &mut Diagnostics,
+) -> IndexMap<String, Connection> {
+    let mut connections = IndexMap::new();
+    for host in compilation.hosts() {
+        if let Some(connection) = compilation.connection(host, diagnostics) {
+            if untrusted && connection.kind == ConnectionKind::Local {
+                let patterns = compilation.program.plays.iter();
+                let pattern = patterns.filter_map(|play| play.hosts.as_ref()).next();
+                let place = connection.kind_said.or_else(|| pattern.map(|hosts| hosts.span));
+                diagnostics.push(not_here(host, place));
+            }
+            connections.insert(host.clone(), connection);
+        }
+    }
+    connections
+}
+
 /// How records may name a state file that is not there any more: from the project's root, however
 /// it is named from the working directory.
 fn former_names(folder: &Path, old: &str) -> Vec<String> {
@@ -282,10 +315,8 @@ fn former_names(folder: &Path, old: &str) -> Vec<String> {
 
 /// The error that a host is which is this machine, where nobody has reviewed the project: a plan shows
 /// the files of the controller.
-fn not_here(host: &str, connection: &Connection, compilation: &Compilation) -> Diagnostic {
+pub(super) fn not_here(host: &str, place: Option<Span>) -> Diagnostic {
     let message = format!("`{host}` is this machine, which is not looked at here");
-    let patterns = compilation.program.plays.iter().filter_map(|play| play.hosts.as_ref());
-    let place = connection.kind_said.or_else(|| patterns.map(|hosts| hosts.span).next());
     let diagnostic = Diagnostic::error("untrusted", message);
     let diagnostic = match place {
         Some(place) => diagnostic.at(place, ""),
@@ -317,7 +348,7 @@ fn scope_name(project: &Project, given: &str) -> String {
 
 /// The variables of the command line: `k=v` (several, separated by blanks), a YAML mapping, or
 /// `@FILE`.
-fn extra_variables(
+pub(super) fn extra_variables(
     given: &[String],
     directory: &Path,
     sources: &Sources,
@@ -337,7 +368,7 @@ fn extra_variables(
         } else {
             let source = sources.add("-e", text.clone());
             for (start, word) in words(text) {
-                let span = crate::diagnostic::Span::new(source, start, start + word.len());
+                let span = Span::new(source, start, start + word.len());
                 match word.split_once('=') {
                     Some((name, value)) if !name.is_empty() => {
                         let value = unquoted(value);

@@ -9,6 +9,7 @@ mod doc;
 mod graph;
 mod history;
 mod inventory;
+mod lint;
 mod load;
 mod prompt;
 mod rehearse;
@@ -44,7 +45,7 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 7] = ["facts", "lint", "logs", "restart", "rollback", "run", "secrets"];
+const LATER: [&str; 6] = ["facts", "logs", "restart", "rollback", "run", "secrets"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -71,6 +72,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::Undo(options)) => undo::run(surroundings, &options),
         Some(Command::Status(options)) => status::run(surroundings, &options),
         Some(Command::History(options)) => history::run(surroundings, &options),
+        Some(Command::Lint(options)) => lint::run(surroundings, &options),
         Some(Command::Test(options)) => rehearse::run(surroundings, &options),
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
         Some(Command::Vars(options)) => vars::run(surroundings, &options),

@@ -7,9 +7,9 @@ mod render;
 mod source;
 mod suggest;
 
-pub use render::{Style, render};
+pub use render::{Style, render, render_coded};
 pub use source::{Place, SourceId, Sources, Span};
-pub use suggest::nearest;
+pub use suggest::{distance, nearest};
 
 /// How bad a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// The way out, a line each.
     pub help: Vec<String>,
+    /// Whether its lines of the source are not shown: a secret stands there.
+    pub hidden: bool,
 }
 
 impl Diagnostic {
@@ -65,6 +67,7 @@ impl Diagnostic {
             labels: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            hidden: false,
         }
     }
 
@@ -86,6 +89,13 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
+        self
+    }
+
+    /// Keeps the lines of the source to itself: a secret stands there.
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.hidden = true;
         self
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 use super::{Diagnostic, Severity, Sources};
 
@@ -17,6 +17,15 @@ pub enum Style {
 
 /// A diagnostic as rustc would show it; ends with a newline.
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
+    shown(diagnostic, sources, style, None)
+}
+
+/// The same with its code in brackets, for readers who can look it up.
+pub fn render_coded(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
+    shown(diagnostic, sources, style, Some(diagnostic.code))
+}
+
+fn shown(diagnostic: &Diagnostic, sources: &Sources, style: Style, code: Option<&str>) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -38,8 +47,18 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
     }
     let texts: Vec<(String, Arc<str>)> =
         order.iter().map(|id| (sources.name(*id), sources.text(*id))).collect();
-    let mut group = level.primary_title(diagnostic.message.as_str()).elements(
-        order.iter().zip(&texts).map(|(id, (name, text))| {
+    let title = level.primary_title(diagnostic.message.as_str());
+    let title = match code {
+        Some(code) => title.id(code),
+        None => title,
+    };
+    let mut group = if diagnostic.hidden {
+        title.elements(diagnostic.labels.first().map(|label| {
+            let place = sources.place(label.span);
+            Origin::path(place.name).line(place.line).char_column(place.column)
+        }))
+    } else {
+        title.elements(order.iter().zip(&texts).map(|(id, (name, text))| {
             let annotations = by_source.get(id).into_iter().flatten();
             Snippet::source(text.as_ref()).path(name.as_str()).annotations(annotations.map(
                 |(start, end, kind, label)| {
@@ -48,8 +67,16 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
                     if label.is_empty() { annotation } else { annotation.label(*label) }
                 },
             ))
-        }),
-    );
+        }))
+    };
+    if diagnostic.hidden {
+        let labels = diagnostic.labels.iter().filter(|label| !label.text.is_empty());
+        for label in labels {
+            group = group.element(Level::NOTE.message(label.text.as_str()));
+        }
+        group =
+            group.element(Level::NOTE.message("a secret stands there, so the line is not shown"));
+    }
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(note.as_str()));
     }
@@ -105,5 +132,19 @@ error: unknown argument `ownr` for kind `file`
   |   ^^^^ did you mean `owner`?
 ";
         assert_eq!(render(&diagnostic, &sources, Style::Plain), expected);
+    }
+
+    #[test]
+    fn a_hidden_one_shows_its_place_and_not_its_line() {
+        let sources = Sources::default();
+        let id = sources.add("states/web.yml", "password: s3cret\n");
+        let diagnostic = Diagnostic::warning("plain-secret", "a password in plain text")
+            .at(Span::new(id, 10, 16), "here")
+            .help("encrypt it")
+            .hidden();
+        let text = render_coded(&diagnostic, &sources, Style::Plain);
+        assert!(text.starts_with("warning[plain-secret]: a password in plain text\n"), "{text}");
+        assert!(text.contains("--> states/web.yml:1:11"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
     }
 }

@@ -80,6 +80,12 @@ impl Sources {
         list.get(id.0 as usize).map(read)
     }
 
+    /// All that were read so far.
+    pub fn ids(&self) -> Vec<SourceId> {
+        let list = self.list.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (0..list.len()).filter_map(|index| u32::try_from(index).ok()).map(SourceId).collect()
+    }
+
     /// The whole text; empty for an id of another list.
     pub fn text(&self, id: SourceId) -> Arc<str> {
         self.with(id, |source| source.text.clone()).unwrap_or_else(|| Arc::from(""))
@@ -94,6 +100,11 @@ impl Sources {
     pub fn slice(&self, span: Span) -> String {
         let text = self.text(span.source);
         text.get(span.start as usize..span.end as usize).unwrap_or_default().to_owned()
+    }
+
+    /// Line and column right behind a span's last character.
+    pub fn end(&self, span: Span) -> Place {
+        self.place(Span { start: span.end, ..span })
     }
 
     /// Line and column of a span's start.

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::{has_path_connecting, tarjan_scc};
 use petgraph::graph::{DiGraph, NodeIndex as PetIndex};
-use petgraph::visit::EdgeRef;
+use petgraph::visit::{Dfs, EdgeRef};
 
 use super::hazard::Hazards;
 use super::types::{Graph, NOT_SELECTED, Node, Play, Work};
@@ -31,6 +31,25 @@ pub fn build(
         PlayGraph::new(&play.declarations, sources).append_to(&mut graph, number, diagnostics);
     }
     graph
+}
+
+/// Two states whose order in the file a requisite of a third one has turned around, although they
+/// overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// What comes first, and its place: further down in the file.
+    pub first: (ResourceId, Span),
+    /// What comes after it, and its place.
+    pub second: (ResourceId, Span),
+    /// The requisite that did it.
+    pub requisite: Span,
+}
+
+/// The overlaps that requisites have reversed without saying so: for each state that came forward,
+/// the first one that it has overtaken.
+pub fn reversals(plays: &[PlayDeclarations], sources: &Sources) -> Vec<Reversal> {
+    let plays = plays.iter().map(|play| PlayGraph::new(&play.declarations, sources));
+    plays.flat_map(|play| play.reversals()).collect()
 }
 
 /// How files are named that are unit files of administrators.
@@ -305,6 +324,58 @@ impl<'a> PlayGraph<'a> {
             node.after.dedup();
             graph.nodes.push(node);
         }
+    }
+
+    fn reversals(&self) -> Vec<Reversal> {
+        if self.report_cycles(&mut Diagnostics::default()) {
+            return Vec::new();
+        }
+        let order = self.visit_order();
+        let mut hazards = Hazards::default();
+        let mut found: Vec<Reversal> = Vec::new();
+        for (rank, item) in order.iter().enumerate() {
+            let Some(footprint) = self.footprint(*item) else { continue };
+            for earlier in hazards.visit(rank, &footprint) {
+                let (Item::Declared(first), Item::Declared(second)) = (order[earlier], *item)
+                else {
+                    continue;
+                };
+                let (one, other) = (&self.declarations[first], &self.declarations[second]);
+                let packages = one.spec.name == "package" && other.spec.name == "package";
+                let (from, to) = (self.vertices[&order[earlier]], self.vertices[item]);
+                let said = found.iter().any(|reversal| reversal.first.1 == one.key_span);
+                if first < second
+                    || packages
+                    || said
+                    || has_path_connecting(&self.graph, from, to, None)
+                {
+                    continue;
+                }
+                if let Some(requisite) = self.taken_forward(from, first) {
+                    found.push(Reversal {
+                        first: (one.id.clone(), one.key_span),
+                        second: (other.id.clone(), other.key_span),
+                        requisite,
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    /// The requisite of an earlier declaration that wants this one, or what needs it.
+    fn taken_forward(&self, from: PetIndex, first: usize) -> Option<Span> {
+        let mut walk = Dfs::new(&self.graph, from);
+        let mut wanted = Vec::new();
+        while let Some(vertex) = walk.next(&self.graph) {
+            wanted.extend(self.graph.edges(vertex).filter_map(|edge| {
+                match self.graph[edge.target()] {
+                    Item::Declared(index) if index < first => Some((index, edge.weight().span)),
+                    _ => None,
+                }
+            }));
+        }
+        wanted.into_iter().min().map(|(_, span)| span)
     }
 
     fn transaction(&self, item: Item) -> Option<String> {

@@ -236,7 +236,8 @@ impl Service {
         Ok(None)
     }
 
-    fn wants_active(&self) -> bool {
+    /// Whether it is to run.
+    pub fn wants_active(&self) -> bool {
         match self.state {
             Some(activity) => activity == Activity::Running,
             None => self.masked != Some(true),

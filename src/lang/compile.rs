@@ -180,10 +180,10 @@ pub(super) struct Compiler<'a> {
 pub(super) enum Repeated {
     Once,
     Each(Vec<Scope>),
-    /// That needs facts.
-    Unknown,
+    /// That needs facts; the scope is that of an item that is not known.
+    Unknown(Scope),
     /// It cannot be told; why is said here.
-    Wrong(Diagnostics),
+    Wrong(Scope, Diagnostics),
 }
 
 impl Compiler<'_> {
@@ -205,27 +205,36 @@ impl Compiler<'_> {
             context,
         );
         match repeated {
-            Repeated::Once => self.include_once(include, &context.scope, context),
+            Repeated::Once => self.include_once(include, &context.scope, context, None),
             Repeated::Each(scopes) => {
                 if scopes.is_empty() {
                     // What it would have declared counts as skipped, and is not known by name.
                     self.unknown.insert(String::new());
                 }
                 for scope in &scopes {
-                    self.include_once(include, scope, context);
+                    self.include_once(include, scope, context, None);
                 }
             }
-            Repeated::Unknown | Repeated::Wrong(_) => {
-                // The states cannot be evaluated without the item: their structure was checked.
-                if let Repeated::Wrong(said) = repeated {
-                    self.diagnostics.extend(said);
-                }
+            Repeated::Unknown(scope) => {
+                self.unknown.insert(String::new());
+                self.include_once(include, &scope, context, Some(Skipped::Undecided));
+            }
+            // The states cannot be evaluated without the item: their structure was checked.
+            Repeated::Wrong(_, said) => {
+                self.diagnostics.extend(said);
                 self.unknown.insert(String::new());
             }
         }
     }
 
-    fn include_once(&mut self, include: &Include, scope: &Scope, context: &Context) {
+    /// An include with its item, if it has a loop. `forced` says that the item is not known.
+    fn include_once(
+        &mut self,
+        include: &Include,
+        scope: &Scope,
+        context: &Context,
+        forced: Option<Skipped>,
+    ) {
         let mut scope = scope.clone();
         if let Some(vars) = &include.vars {
             vars.check_names(self.diagnostics);
@@ -234,7 +243,7 @@ impl Compiler<'_> {
                 scope = scope.with_layer(extra.clone());
             }
         }
-        let skipped = self.skipped(include.when.as_ref(), &scope, context, None);
+        let skipped = self.skipped(include.when.as_ref(), &scope, context, forced);
         let lenient = context.lenient();
         let mut reading = Reading { scope: &scope, lenient, diagnostics: &mut *self.diagnostics };
         let tags = tags_of(&mut reading, include.tags.as_ref(), &context.tags);
@@ -257,10 +266,10 @@ impl Compiler<'_> {
                     self.one(state, scope, context, None);
                 }
             }
-            Repeated::Unknown => self.one(state, &context.scope, context, Some(Skipped::Undecided)),
-            Repeated::Wrong(said) => {
+            Repeated::Unknown(scope) => self.one(state, &scope, context, Some(Skipped::Undecided)),
+            Repeated::Wrong(scope, said) => {
                 self.diagnostics.extend(said);
-                self.one(state, &context.scope, context, Some(Skipped::Undecided));
+                self.one(state, &scope, context, Some(Skipped::Undecided));
             }
         }
     }
@@ -285,7 +294,12 @@ impl Compiler<'_> {
         };
         let mut said = Diagnostics::default();
         let values = items_of(&context.scope, context.lenient(), looped, &mut said);
+        let not_known = || context.scope.with_unknown(name);
         match values {
+            // Elsewhere it may have items.
+            Taken::Known(Value::Array(values)) if values.is_empty() && context.scope.is_open() => {
+                Repeated::Unknown(not_known())
+            }
             Taken::Known(Value::Array(values)) => {
                 let items = Arc::new(looped.clone());
                 let scope = |(index, value)| context.scope.with_item(name, value, &items, index);
@@ -296,12 +310,12 @@ impl Compiler<'_> {
                 let mut ignored = Diagnostics::default();
                 match conditions(&context.scope, when, &mut ignored) {
                     Holds::No(_) => Repeated::Once,
-                    _ => Repeated::Wrong(said),
+                    _ => Repeated::Wrong(not_known(), said),
                 }
             }
             // `omit` as a loop: no loop.
             Taken::Omitted => Repeated::Once,
-            Taken::Unknown | Taken::Known(_) => Repeated::Unknown,
+            Taken::Unknown | Taken::Known(_) => Repeated::Unknown(not_known()),
         }
     }
 
@@ -316,12 +330,10 @@ impl Compiler<'_> {
         if context.lenient() {
             return context.skipped.clone();
         }
-        if forced.is_some() {
-            return forced;
-        }
         match conditions(scope, when, self.diagnostics) {
-            Holds::Yes => context.skipped.clone(),
             Holds::No(condition) => Some(Skipped::When(condition)),
+            _ if forced.is_some() => forced,
+            Holds::Yes => context.skipped.clone(),
             Holds::Unknown => Some(Skipped::Undecided),
         }
     }
@@ -343,11 +355,9 @@ impl Compiler<'_> {
 
     /// A state with its item, if it has a loop. `forced` says that the item is not known.
     fn one(&mut self, state: &State, scope: &Scope, context: &Context, forced: Option<Skipped>) {
-        let no_item = forced.is_some();
         let skipped = self.skipped(state.common.get("when"), scope, context, forced);
         let left_out = matches!(skipped, Some(Skipped::When(_)));
-        let mut reading =
-            Reading { scope, lenient: left_out || no_item, diagnostics: &mut *self.diagnostics };
+        let mut reading = Reading { scope, lenient: left_out, diagnostics: &mut *self.diagnostics };
         let materials = Materials {
             file: &state.file,
             contents: self.contents,

@@ -20,29 +20,37 @@ impl Compiler<'_> {
         let repeated =
             self.repeated(keys.get("loop"), keys.get("loop_var"), keys.get("when"), context);
         match repeated {
-            Repeated::Once => self.composite_once(one, &context.scope, context),
+            Repeated::Once => self.composite_once(one, &context.scope, context, None),
             Repeated::Each(scopes) => {
                 if scopes.is_empty() {
                     // What it would have declared counts as skipped, and is not known by name.
                     self.unknown.insert(String::new());
                 }
                 for scope in &scopes {
-                    self.composite_once(one, scope, context);
+                    self.composite_once(one, scope, context, None);
                 }
             }
-            Repeated::Unknown => {
+            Repeated::Unknown(scope) => {
                 self.unknown.insert(String::new());
+                self.composite_once(one, &scope, context, Some(Skipped::Undecided));
             }
-            Repeated::Wrong(said) => {
+            Repeated::Wrong(_, said) => {
                 self.diagnostics.extend(said);
                 self.unknown.insert(String::new());
             }
         }
     }
 
-    fn composite_once(&mut self, one: &Use, scope: &Scope, context: &Context) {
+    /// A state with its item, if it has a loop. `forced` says that the item is not known.
+    fn composite_once(
+        &mut self,
+        one: &Use,
+        scope: &Scope,
+        context: &Context,
+        forced: Option<Skipped>,
+    ) {
         let composite = &one.composite;
-        let skipped = self.skipped(one.common.get("when"), scope, context, None);
+        let skipped = self.skipped(one.common.get("when"), scope, context, forced);
         let left_out = matches!(skipped, Some(Skipped::When(_)));
         let lenient = left_out;
         let mut reading = Reading { scope, lenient, diagnostics: &mut *self.diagnostics };

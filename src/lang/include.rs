@@ -86,6 +86,14 @@ impl<'a> Loader<'a> {
         Some(node)
     }
 
+    /// The state files that were read, with all links followed, sorted.
+    pub fn files(self) -> Vec<PathBuf> {
+        let read = self.read.into_iter().filter(|(_, node)| node.is_some());
+        let mut files: Vec<PathBuf> = read.map(|(path, _)| path).collect();
+        files.sort();
+        files
+    }
+
     /// Closes the file that was opened last.
     pub fn leave(&mut self) {
         self.open.pop();

@@ -33,6 +33,7 @@ mod state;
 mod template;
 mod unite;
 mod value;
+mod written;
 pub mod yaml;
 
 pub use compile::CompileOptions;
@@ -55,5 +56,7 @@ pub use play::{Play, Program};
 pub use references::Names;
 pub use schema::schema;
 pub use scope::{Evaluated, Facts, HostVariables, OMIT, Rendered, Scope, Truth};
+pub use state::State;
 pub use template::{LookupEnvironment, Templates};
 pub use value::{asks_for_facts, value_of};
+pub use written::{Definition, Reads};

@@ -155,6 +155,16 @@ impl Play {
 }
 
 impl Asked {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What of it may have templates.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Node> {
+        [Some(&self.command), self.default.as_ref(), self.timeout.as_ref()].into_iter().flatten()
+    }
+
     fn question(&self, reading: &mut Reading<'_>, inherited: &Inherited) -> Option<OwnFact> {
         let argv = self.argv(reading);
         let timeout = match &self.timeout {

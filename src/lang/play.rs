@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -36,6 +36,8 @@ const FOREIGN: &[(&str, &str)] = &[
 pub struct Program {
     /// In the order in which they run.
     pub plays: Vec<Play>,
+    /// The state files that it consists of, with all links followed.
+    pub files: Vec<PathBuf>,
 }
 
 /// States for some hosts; not evaluated.
@@ -65,9 +67,9 @@ pub struct Play {
     pub(super) items: Vec<Item>,
     /// Kinds of states that could not be read; empty names for those that cannot be told.
     pub(super) broken: Vec<String>,
-    defaults: Vec<Arc<Layer>>,
-    vars: Option<Arc<Layer>>,
-    vars_files: Vec<VarsFile>,
+    pub(super) defaults: Vec<Arc<Layer>>,
+    pub(super) vars: Option<Arc<Layer>>,
+    pub(super) vars_files: Vec<VarsFile>,
     pub(super) facts: Vec<Asked>,
     file: Arc<StateFile>,
 }
@@ -83,7 +85,7 @@ pub(super) enum Item {
 
 /// A file of variables.
 #[derive(Clone)]
-enum VarsFile {
+pub(super) enum VarsFile {
     Read(Arc<Layer>),
     /// Its name has to be evaluated first.
     Named(Node),
@@ -111,6 +113,7 @@ impl Program {
             program.add(&node, &file, &mut loader);
             loader.leave();
         }
+        program.files = loader.files();
         program
     }
 
@@ -122,7 +125,7 @@ impl Program {
         let mut play = Play::blank(hosts.span, Arc::new(file));
         play.name = String::from("all");
         play.hosts = Some(hosts);
-        Self { plays: vec![play] }
+        Self { plays: vec![play], files: Vec::new() }
     }
 
     fn add(&mut self, node: &Node, file: &Arc<StateFile>, loader: &mut Loader<'_>) {
@@ -204,6 +207,11 @@ impl Play {
         }));
         layers.push(extra);
         layers
+    }
+
+    /// How many of these layers are `defaults`.
+    pub fn default_layers(&self) -> usize {
+        self.defaults.len()
     }
 
     /// Adds the files of variables whose names are templates, evaluated in the scope of the other

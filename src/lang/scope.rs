@@ -9,12 +9,14 @@ use minijinja::{Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
+use super::filters::function_names;
 use super::layer::Layer;
 use super::lenient::expression_end;
 use super::python;
 use super::template::{Form, OMIT_IN_TEXT, Templates, is_template};
 use super::value::{
-    self, Written, describe_json, mark_outside, mark_unknown, unknown, watched, written,
+    self, Written, describe_json, mark_assumed, mark_outside, mark_unknown, unknown, watched,
+    written,
 };
 use super::yaml::{Kind, Node, Resolved, Scalar, Style};
 use crate::diagnostic::{Diagnostic, Span};
@@ -89,6 +91,8 @@ struct Inner {
     magic: Arc<BTreeMap<String, Value>>,
     facts: Option<Value>,
     items: BTreeMap<Arc<str>, Item>,
+    /// Whether variables may also be defined elsewhere, and how many layers those go before.
+    open: Option<usize>,
     /// Where the items of loops come from.
     loops: BTreeMap<Arc<str>, Loop>,
     /// Who is told when the facts are used, and of which host they are.
@@ -140,6 +144,8 @@ struct Cached {
     outcome: Outcome,
     /// Whether data from outside of the project is in it.
     outside: bool,
+    /// Whether others may go before it, or before what it uses.
+    assumed: bool,
 }
 
 #[derive(Clone)]
@@ -169,6 +175,7 @@ impl Scope {
             magic: Arc::new(magic),
             facts,
             items: BTreeMap::new(),
+            open: None,
             loops: BTreeMap::new(),
             told: None,
             cache: Mutex::default(),
@@ -181,6 +188,26 @@ impl Scope {
     pub fn telling(&self, host: &str, all: &Arc<HostVariables>) -> Self {
         let mut inner = self.inner.renewed();
         inner.told = Some((Arc::clone(all), String::from(host)));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same where variables may also be defined elsewhere: a name that nothing defines here is not
+    /// known, and what the lowest `defaults` layers say is only assumed.
+    #[must_use]
+    pub fn open(&self, defaults: usize) -> Self {
+        Self { inner: Arc::new(Inner { open: Some(defaults), ..self.inner.renewed() }) }
+    }
+
+    /// Whether a name that nothing defines here may be defined elsewhere.
+    pub(super) fn is_open(&self) -> bool {
+        self.inner.open.is_some()
+    }
+
+    /// The same with a value that is not known, such as the item of a loop over facts.
+    pub(super) fn with_unknown(&self, name: &str) -> Self {
+        let mut inner = self.inner.renewed();
+        let item = Item { value: Some(unknown()), outside: false };
+        inner.items.insert(Arc::from(name), item);
         Self { inner: Arc::new(inner) }
     }
 
@@ -285,14 +312,14 @@ impl Scope {
     }
 
     fn one_condition(&self, node: &Node) -> Result<Truth, Diagnostic> {
-        let value = match &node.kind {
+        let (value, marks) = watched(|| match &node.kind {
             Kind::Scalar(scalar) if is_expression(scalar) => match as_boolean(&scalar.text) {
-                Some(boolean) => Some(Json::Bool(boolean)),
-                None => self.inner.bare(&scalar.text, node)?,
+                Some(boolean) => Ok(Some(Json::Bool(boolean))),
+                None => self.inner.bare(&scalar.text, node),
             },
-            _ => self.inner.json(node)?,
-        };
-        let Some(value) = value else { return Ok(Truth::Unknown) };
+            _ => self.inner.json(node),
+        });
+        let Some(value) = value?.filter(|_| !marks.assumed) else { return Ok(Truth::Unknown) };
         // Braces with something around them make text, which is never what was meant.
         let pasted = node
             .as_text()
@@ -438,6 +465,7 @@ impl Inner {
             magic: self.magic.clone(),
             facts: self.facts.clone(),
             items: self.items.clone(),
+            open: self.open,
             loops: self.loops.clone(),
             told: self.told.clone(),
             cache: Mutex::default(),
@@ -586,7 +614,10 @@ impl Inner {
                 };
                 Err(Diagnostic::error("template-limit", message).at(text, ""))
             }
-            Err(error) if marks.unknown && !is_certain(&error, |name| self.is_defined(name)) => {
+            Err(error)
+                if (marks.unknown || marks.assumed)
+                    && !is_certain(&error, |name| self.is_defined(name)) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(explain(&error)),
@@ -621,9 +652,19 @@ impl Inner {
             }
             return Some(value.clone());
         }
-        let cached = self.variable(name)?;
+        let Some(cached) = self.variable(name) else {
+            let elsewhere =
+                self.open.is_some() && name != "omit" && !function_names().contains(&name);
+            return elsewhere.then(|| {
+                mark_unknown();
+                unknown()
+            });
+        };
         if cached.outside {
             mark_outside();
+        }
+        if cached.assumed {
+            mark_assumed();
         }
         match cached.outcome {
             Outcome::Known(value) => Some(value),
@@ -643,8 +684,12 @@ impl Inner {
 
     /// A variable of the layers, evaluated once.
     fn variable(self: &Arc<Self>, name: &str) -> Option<Cached> {
-        let (name, node) =
-            self.layers.iter().rev().find_map(|layer| layer.variables.get_key_value(name))?;
+        let (layer, (name, node)) = self
+            .layers
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(index, layer)| Some((index, layer.variables.get_key_value(name)?)))?;
         if let Some(cached) = self.cached(name) {
             return Some(cached);
         }
@@ -653,7 +698,7 @@ impl Inner {
             Ok(entered) => entered,
             Err(diagnostic) => {
                 let outcome = Outcome::Failed(Arc::new(diagnostic));
-                return Some(Cached { outcome, outside: false });
+                return Some(Cached { outcome, outside: false, assumed: false });
             }
         };
         let (result, marks) = watched(|| self.json(node));
@@ -663,7 +708,8 @@ impl Inner {
             Ok(None) => Outcome::Unknown,
             Err(diagnostic) => Outcome::Failed(Arc::new(diagnostic)),
         };
-        let cached = Cached { outcome, outside: marks.outside };
+        let assumed = marks.assumed || self.open.is_some_and(|defaults| layer < defaults);
+        let cached = Cached { outcome, outside: marks.outside, assumed };
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(name.clone(), cached.clone());
         Some(cached)

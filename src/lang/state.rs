@@ -82,23 +82,23 @@ const FOREIGN_KINDS: &[(&str, &str)] = &[
 
 /// A state as it stands in a file: its kind is known, its values are not evaluated.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub struct State {
     /// The kind.
     pub spec: &'static Spec,
     /// The value of the kind's key.
     pub key: Node,
     /// Arguments of the kind, in the order of the source.
-    pub arguments: Vec<Given>,
+    pub(super) arguments: Vec<Given>,
     /// Common keys.
-    pub common: CommonKeys,
+    pub(super) common: CommonKeys,
     /// The whole state.
     pub span: Span,
     /// The name of the kind.
     pub kind_span: Span,
     /// Where it begins, for people.
-    pub place: Place,
+    pub(super) place: Place,
     /// Where it stands among the files that include each other.
-    pub file: Arc<StateFile>,
+    pub(super) file: Arc<StateFile>,
 }
 
 /// An argument that is given.
@@ -126,6 +126,11 @@ impl CommonKeys {
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.0.iter().find(|(given, _)| *given == name).map(|(_, node)| node)
     }
+
+    /// All of them.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Node)> {
+        self.0.iter().map(|(name, node)| (*name, node))
+    }
 }
 
 /// The name of a kind that a state was meant to be of, when it could not be read.
@@ -134,7 +139,7 @@ pub(super) struct Broken(pub String);
 impl State {
     /// Reads a state's keys. What is wrong is said; none only if its kind cannot be told.
     /// `composites` are the kinds that could have been meant besides.
-    pub fn read(
+    pub(super) fn read(
         node: &Node,
         file: &Arc<StateFile>,
         composites: &[&str],
@@ -200,7 +205,7 @@ impl State {
     }
 
     /// The value of the argument that a message names first.
-    pub fn named_in(&self, message: &str) -> Option<Span> {
+    pub(super) fn named_in(&self, message: &str) -> Option<Span> {
         let places = self.arguments.iter().filter_map(|given| {
             let at = message.find(&format!("`{}`", given.argument.name))?;
             Some((at, given.value.span))
@@ -209,7 +214,7 @@ impl State {
     }
 
     /// That a required argument is missing.
-    pub fn missing(&self, argument: &Argument) -> Diagnostic {
+    pub(super) fn missing(&self, argument: &Argument) -> Diagnostic {
         let message = format!("kind `{}` needs `{}`", self.spec.name, argument.name);
         Diagnostic::error("missing-argument", message)
             .at(self.kind_span, "")
@@ -217,7 +222,11 @@ impl State {
     }
 
     /// Says which arguments exclude each other, of those that `given` confirms.
-    pub fn check_exclusive(&self, given: impl Fn(&str) -> bool, diagnostics: &mut Diagnostics) {
+    pub(super) fn check_exclusive(
+        &self,
+        given: impl Fn(&str) -> bool,
+        diagnostics: &mut Diagnostics,
+    ) {
         for group in self.spec.exclusive {
             let standing: Vec<_> = self
                 .arguments

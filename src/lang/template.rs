@@ -253,6 +253,14 @@ impl Templates {
         self.files.read.read(path, &self.files.sources, &self.files.project)
     }
 
+    /// The template files that were read so far, in the order in which that was done.
+    pub fn files(&self) -> Vec<(SourceId, Arc<str>)> {
+        let files = self.files.read.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read: Vec<_> = files.values().cloned().collect();
+        read.sort_by_key(|(source, _)| *source);
+        read
+    }
+
     /// A file that was read before.
     pub(super) fn file(&self, path: &str) -> Option<(SourceId, Arc<str>)> {
         self.files.read.get(Path::new(path))

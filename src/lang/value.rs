@@ -21,24 +21,32 @@ pub(super) struct Marks {
     pub unknown: bool,
     /// Data from outside of the project: facts, and items of loops.
     pub outside: bool,
+    /// Values that variables from elsewhere may go before.
+    pub assumed: bool,
 }
 
 thread_local! {
     /// An evaluation stays on one thread and the template engine gives its objects no context of
     /// their own, so what they notice is left here; evaluations nest.
-    static MARKS: Cell<Marks> = const { Cell::new(Marks { unknown: false, outside: false }) };
+    static MARKS: Cell<Marks> =
+        const { Cell::new(Marks { unknown: false, outside: false, assumed: false }) };
     /// Whether anything asked for facts that were not known; unlike a mark, it stays.
     static ASKED: Cell<bool> = const { Cell::new(false) };
     static WRITTEN: RefCell<Written> = const { RefCell::new(Written::Nothing) };
     static ROOT: RefCell<Option<Value>> = const { RefCell::new(None) };
 }
 
-/// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data.
+/// Runs an evaluation and says what it used; the surrounding evaluation learns only of outside data and
+/// of what is assumed.
 pub(super) fn watched<T>(run: impl FnOnce() -> T) -> (T, Marks) {
     let before = MARKS.replace(Marks::default());
     let result = run();
     let marks = MARKS.get();
-    MARKS.set(Marks { unknown: before.unknown, outside: before.outside || marks.outside });
+    MARKS.set(Marks {
+        unknown: before.unknown,
+        outside: before.outside || marks.outside,
+        assumed: before.assumed || marks.assumed,
+    });
     (result, marks)
 }
 
@@ -58,6 +66,11 @@ pub(super) fn mark_unknown() {
 /// Notes that the evaluation uses data from outside of the project.
 pub(super) fn mark_outside() {
     MARKS.set(Marks { outside: true, ..MARKS.get() });
+}
+
+/// Notes that the evaluation uses a value that others may go before.
+pub(super) fn mark_assumed() {
+    MARKS.set(Marks { assumed: true, ..MARKS.get() });
 }
 
 /// Whether the evaluation has used data from outside of the project so far.

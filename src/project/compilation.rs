@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
 use crate::graph::{self, Explained, Graph, PlayDeclarations};
-use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, not_plain};
+use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, Spec, not_plain};
 use crate::lang::yaml::Node;
 use crate::lang::{
     CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names,
@@ -43,6 +44,8 @@ pub struct Compilation {
     host_variables: Arc<HostVariables>,
     /// What is known of hosts, and own facts that nobody asks for.
     facts: Mutex<HashMap<String, Facts>>,
+    /// Whether there is no inventory: one host takes part in all plays, and nothing is known of it.
+    stranger: bool,
 }
 
 /// What is declared for a host whose facts are known.
@@ -52,6 +55,9 @@ pub enum Compiled {
     /// That cannot be told without facts of these other hosts.
     Lacks(Vec<String>),
 }
+
+/// The host that stands for any, where there is no inventory.
+const STRANGER: &str = "any host";
 
 /// What is known of a host before it is connected to.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +95,40 @@ impl Compilation {
             ready: Mutex::default(),
             host_variables: Arc::default(),
             facts: Mutex::default(),
+            stranger: false,
         };
         compilation.select(limit, diagnostics);
         compilation.share();
         compilation
+    }
+
+    /// A state file without an inventory: all plays are for one host of which nothing is known, so
+    /// that names which nothing defines may be its variables.
+    pub fn without_inventory(
+        sources: Arc<Sources>,
+        program: Program,
+        templates: Arc<Templates>,
+        options: CompileOptions,
+    ) -> Self {
+        let members = vec![vec![STRANGER.to_owned()]; program.plays.len()];
+        let nothing = Spec::new(Vec::new(), PathBuf::new());
+        Self {
+            inventory: Inventory::load(&sources, &nothing, &mut Diagnostics::default()),
+            sources,
+            program,
+            contents: Arc::default(),
+            templates,
+            extra: options.extra.clone().unwrap_or_default(),
+            options,
+            members,
+            hosts: vec![STRANGER.to_owned()],
+            layers: HashMap::new(),
+            common: BTreeMap::new(),
+            ready: Mutex::default(),
+            host_variables: Arc::default(),
+            facts: Mutex::default(),
+            stranger: true,
+        }
     }
 
     fn select(&mut self, limit: Option<&Pattern>, diagnostics: &mut Diagnostics) {
@@ -161,6 +197,15 @@ impl Compilation {
 
     /// Compiles all hosts without facts; says what is wrong, and what is known by then.
     pub fn check(&self, diagnostics: &mut Diagnostics) -> IndexMap<String, Outline> {
+        self.check_each(diagnostics, |_| {})
+    }
+
+    /// The same; `see` gets what is declared for each host.
+    pub fn check_each(
+        &self,
+        diagnostics: &mut Diagnostics,
+        mut see: impl FnMut(&[PlayDeclarations]),
+    ) -> IndexMap<String, Outline> {
         let mut unmatched = Unmatched::new(&self.options);
         let facts = Facts::Unknown;
         let outlines = self
@@ -170,6 +215,7 @@ impl Compilation {
                 let (plays, asks) = asks_for_facts(|| self.declarations(host, &facts, diagnostics));
                 // Cycles do not depend on facts.
                 let graph = graph::build(&plays, &self.sources, diagnostics);
+                see(&plays);
                 if !asks {
                     let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
                     ready.insert(host.clone(), Arc::new(graph));
@@ -185,6 +231,8 @@ impl Compilation {
                     packages: all()
                         .filter(|declaration| declaration.spec.name == "package")
                         .map(|declaration| declaration.key.clone())
+                        // One that is not known yet is there as it is written.
+                        .filter(|name| !name.contains('{'))
                         .collect(),
                 };
                 (host.clone(), outline)
@@ -323,6 +371,7 @@ impl Compilation {
         let layers = play.scope_layers(self.inventory_layers(host), self.extra.clone());
         let magic = self.magic(host, members);
         let scope = Scope::new(self.templates.clone(), layers, magic, facts.clone());
+        let scope = if self.stranger { scope.open(play.default_layers()) } else { scope };
         play.with_vars_files(&scope, &self.extra, &self.sources, diagnostics)
     }
 
@@ -342,6 +391,9 @@ impl Compilation {
 
     /// The names that every host has.
     fn magic(&self, host: &str, members: &[String]) -> BTreeMap<String, TemplateValue> {
+        if self.stranger {
+            return BTreeMap::new();
+        }
         let groups = self.inventory.groups_of(host);
         let short = host.split('.').next().unwrap_or(host);
         [
@@ -373,19 +425,10 @@ impl Compilation {
             }
             if let Some(node) = &play.connection
                 && let Some(word) = text(&scope, node, diagnostics)
+                && let Some(kind) = connection_kind(&word, node, diagnostics)
             {
-                match ConnectionKind::named(&word) {
-                    Some(kind) => {
-                        connection.kind = kind;
-                        connection.kind_said = Some(node.span);
-                    }
-                    None => {
-                        let message = format!("unknown connection `{word}`");
-                        let error = Diagnostic::error("unknown-connection", message);
-                        let choices = "the connections are `ssh`, `local` and `sandbox`";
-                        diagnostics.push(error.at(node.span, "").help(choices));
-                    }
-                }
+                connection.kind = kind;
+                connection.kind_said = Some(node.span);
             }
         }
         if connection.kind == ConnectionKind::Ssh
@@ -396,6 +439,33 @@ impl Compilation {
             diagnostics.push(not_plain(host, "host", place));
         }
         Some(connection)
+    }
+
+    /// What the plays say of connections, as far as it is known without an inventory: whether a host
+    /// is this machine, with the place.
+    pub fn check_connections(&self, diagnostics: &mut Diagnostics) -> Option<Span> {
+        let mut local = None;
+        for play in &self.program.plays {
+            let members = [STRANGER.to_owned()];
+            let mut said = Diagnostics::default();
+            let scope = self.scope(STRANGER, play, &members, &Facts::Unknown, &mut said);
+            let word = |node: &Node| match scope.evaluate(node) {
+                Ok(Evaluated::Known(Value::String(word))) => Some(word),
+                _ => None,
+            };
+            if let Some(node) = &play.remote_user
+                && let Some(user) = word(node).filter(|user| !is_user_name(user))
+            {
+                diagnostics.push(not_plain(&user, "user", node.span));
+            }
+            if let Some(node) = &play.connection
+                && let Some(word) = word(node)
+                && connection_kind(&word, node, diagnostics) == Some(ConnectionKind::Local)
+            {
+                local.get_or_insert(node.span);
+            }
+        }
+        local
     }
 
     /// The value of a secret of a connection.
@@ -500,6 +570,22 @@ fn pattern(hosts: &Node, scope: &Scope) -> Result<Pattern, Box<Diagnostic>> {
     pattern.filter(|pattern| !pattern.is_empty()).ok_or_else(|| {
         Box::new(Diagnostic::error("no-hosts", "`hosts` names no hosts").at(hosts.span, ""))
     })
+}
+
+/// The kind of connection that a play names; says so if there is none of that name.
+fn connection_kind(
+    word: &str,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+) -> Option<ConnectionKind> {
+    let kind = ConnectionKind::named(word);
+    if kind.is_none() {
+        let message = format!("unknown connection `{word}`");
+        let error = Diagnostic::error("unknown-connection", message);
+        let choices = "the connections are `ssh`, `local` and `sandbox`";
+        diagnostics.push(error.at(node.span, "").help(choices));
+    }
+    kind
 }
 
 fn known(scope: &Scope, node: &Node) -> Result<Value, Diagnostic> {

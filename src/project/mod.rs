@@ -8,13 +8,15 @@ mod commit;
 mod compilation;
 mod download;
 mod settings;
+mod texts;
 
 use std::path::{Path, PathBuf};
 
 pub use commit::commit;
 pub use compilation::{Compilation, Compiled, Outline};
 pub use download::{Download, Nothing};
-pub use settings::Settings;
+pub use settings::{LintSettings, Settings};
+pub use texts::texts_below;
 
 use crate::diagnostic::{Diagnostics, Sources, nearest};
 

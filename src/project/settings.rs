@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Sources, nearest};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
 use crate::lang::yaml::{self, Node, Resolved};
 
 /// What `converge.yml` says; options on the command line win.
@@ -14,9 +14,23 @@ pub struct Settings {
     pub forks: Option<usize>,
     /// Whether differences are shown in a run too.
     pub diff: Option<bool>,
+    /// What becomes of what the linter finds.
+    pub lint: LintSettings,
 }
 
-const KEYS: [&str; 4] = ["project", "inventory", "forks", "diff"];
+/// What becomes of what the linter's rules find: names of rules, with their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LintSettings {
+    /// Not said.
+    pub allow: Vec<(String, Span)>,
+    /// Said.
+    pub warn: Vec<(String, Span)>,
+    /// An error.
+    pub deny: Vec<(String, Span)>,
+}
+
+const KEYS: [&str; 5] = ["project", "inventory", "forks", "diff", "lint"];
+const LINT_KEYS: [&str; 3] = ["allow", "warn", "deny"];
 
 impl Settings {
     /// Reads a settings file; one that does not exist sets nothing.
@@ -54,12 +68,9 @@ impl Settings {
                 "inventory" => names(value).map(|names| settings.inventory = names).is_some(),
                 "forks" => count(value).map(|forks| settings.forks = Some(forks)).is_some(),
                 "diff" => boolean(value).map(|diff| settings.diff = Some(diff)).is_some(),
+                "lint" => lint(value, &mut settings.lint, diagnostics),
                 _ => {
-                    let hint = nearest(name, KEYS)
-                        .map_or_else(String::new, |near| format!("did you mean `{near}`?"));
-                    let message = format!("unknown setting `{name}`");
-                    let error = Diagnostic::error("unknown-setting", message).at(key.span, hint);
-                    diagnostics.push(error.help(format!("the settings are {}", KEYS.join(", "))));
+                    diagnostics.push(unknown(key, &KEYS));
                     true
                 }
             };
@@ -70,6 +81,38 @@ impl Settings {
         }
         settings
     }
+}
+
+fn unknown(key: &Node, keys: &[&str]) -> Diagnostic {
+    let name = key.as_text().unwrap_or_default();
+    let hint = nearest(name, keys.iter().copied())
+        .map_or_else(String::new, |near| format!("did you mean `{near}`?"));
+    let message = format!("unknown setting `{name}`");
+    let error = Diagnostic::error("unknown-setting", message).at(key.span, hint);
+    error.help(format!("the settings are {}", keys.join(", ")))
+}
+
+/// Reads `lint`; `false` if it does not fit.
+fn lint(node: &Node, settings: &mut LintSettings, diagnostics: &mut Diagnostics) -> bool {
+    let Some(entries) = node.entries() else { return false };
+    for (key, value) in entries {
+        let list = match key.as_text() {
+            Some("allow") => &mut settings.allow,
+            Some("warn") => &mut settings.warn,
+            Some("deny") => &mut settings.deny,
+            _ => {
+                diagnostics.push(unknown(key, &LINT_KEYS));
+                continue;
+            }
+        };
+        let rules = value.items().unwrap_or(std::slice::from_ref(value));
+        let named = rules.iter().map(|rule| Some((text_of(rule)?, rule.span)));
+        match named.collect::<Option<Vec<_>>>() {
+            Some(named) => list.extend(named),
+            None => return false,
+        }
+    }
+    true
 }
 
 fn text_of(node: &Node) -> Option<String> {

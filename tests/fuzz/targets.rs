@@ -15,6 +15,7 @@ use converge::fleet::{PlanFile, SavedPlan};
 use converge::inventory::{Given, Inventory, Pattern, Spec, Trust};
 use converge::lang::yaml::Node;
 use converge::lang::{CompileOptions, Facts, LookupEnvironment, Program, Templates};
+use converge::lint::{Finding, Levels, Linter, Subject};
 use converge::project::{Compilation, Compiled};
 use converge::ssh::known_hosts::{HostKey, HostName, KnownHosts};
 use converge::ssh::{Environment, Request, Resolved, share_settings};
@@ -68,12 +69,21 @@ pub fn state_file(bytes: &[u8]) {
         sources.clone(),
         inventory,
         program,
-        templates,
+        templates.clone(),
         options,
         None,
         &mut diagnostics,
     );
-    compilation.check(&mut diagnostics);
+    let mut linter = Linter::new(&sources);
+    compilation.check_each(&mut diagnostics, |plays| linter.host(plays));
+    let subject = Subject {
+        program: &compilation.program,
+        templates: &templates,
+        beside: Vec::new(),
+        inventory: false,
+    };
+    let found = linter.finish(&subject, &Levels::default(), Diagnostics::default());
+    Finding::all(&found, &sources, Style::Plain);
     for host in compilation.hosts() {
         compilation.connection(host, &mut diagnostics);
         let facts = serde_json::json!({ "os": { "family": "debian" }, "cpus": 2 });
