@@ -9,6 +9,7 @@ use std::process::Command;
 
 use converge::kind::{SPECS, Spec};
 use converge::lang::{CHECK, COMMON, INCLUDE, INCLUDED_FILE, PLAY};
+use indexmap::IndexMap;
 
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src")
@@ -54,6 +55,91 @@ fn every_kind_has_its_page_with_its_arguments() {
         for sentence in spec.exclusions() {
             assert!(page.contains(&sentence), "the page of {} lacks: {sentence}", spec.name);
         }
+    }
+}
+
+/// A kind that is written in YAML, as far as the book tells of it.
+#[derive(serde::Deserialize)]
+struct Composite {
+    kind: String,
+    summary: String,
+    arguments: IndexMap<String, Argument>,
+}
+
+#[derive(serde::Deserialize)]
+struct Argument {
+    #[serde(default)]
+    key: bool,
+    #[serde(default)]
+    required: bool,
+    r#type: Option<String>,
+    #[serde(default)]
+    choices: Vec<String>,
+    default: Option<serde_yaml::Value>,
+    summary: String,
+}
+
+impl Composite {
+    /// Its summary and arguments as the book shows them.
+    fn described(&self) -> String {
+        let mut text = format!(
+            "{}.\n\n| argument | value | default | meaning |\n| --- | --- | --- | --- |\n",
+            self.summary
+        );
+        for (name, argument) in &self.arguments {
+            let name = if argument.key { &self.kind } else { name };
+            let value = match argument.choices.as_slice() {
+                [] => argument.r#type.as_deref().unwrap_or("string").to_owned(),
+                words => {
+                    let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+                    words.join(", ")
+                }
+            };
+            let required = if argument.required { ", required" } else { "" };
+            let default = match &argument.default {
+                None => String::new(),
+                Some(default) => match serde_yaml::to_string(default).unwrap().trim() {
+                    "''" | "[]" | "{}" => String::new(),
+                    text => format!("`{}`", text.trim_matches(['\'', '"'])),
+                },
+            };
+            let default = default.replace('|', "\\|");
+            text +=
+                &format!("| `{name}` | {value}{required} | {default} | {} |\n", argument.summary);
+        }
+        text
+    }
+}
+
+#[test]
+fn the_library_of_composite_kinds_is_described() {
+    let path = book().join("composite-kinds.md");
+    let mut page = fs::read_to_string(&path).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("states/kinds");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "yml") {
+            continue;
+        }
+        count += 1;
+        let kind: Composite = serde_yaml::from_str(&fs::read_to_string(&file).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let begin = format!("<!-- library:{}:begin -->\n", kind.kind);
+        let end = format!("<!-- library:{}:end -->", kind.kind);
+        let from = page.find(&begin).map(|at| at + begin.len());
+        let (Some(from), Some(to)) = (from, page.find(&end)) else {
+            panic!("the page has no place for {}", kind.kind);
+        };
+        if std::env::var_os("CONVERGE_ACCEPT").is_some() {
+            page.replace_range(from..to, &kind.described());
+        } else {
+            assert_eq!(page[from..to], kind.described(), "{}", kind.kind);
+        }
+    }
+    assert_eq!(page.matches("<!-- library:").count(), 2 * count);
+    if std::env::var_os("CONVERGE_ACCEPT").is_some() {
+        fs::write(&path, page).unwrap();
     }
 }
 

@@ -3,12 +3,9 @@
 import html
 import os
 from pathlib import Path
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 GREETING = os.environ.get("GREETING", "Hello")
 SERVER = os.environ.get("SERVER", "an unnamed server")
-PORT = int(os.environ.get("PORT", "8000"))
 DATA = Path(os.environ.get("DATA", "."))
 
 PAGE = """<!doctype html>
@@ -37,23 +34,3 @@ def application(environ, start_response):
     content = body.encode()
     start_response(status, [("Content-Type", kind), ("Content-Length", str(len(content)))])
     return [content]
-
-
-class Server(ThreadingMixIn, WSGIServer):
-    """One thread a request."""
-
-    daemon_threads = True
-
-
-class Handler(WSGIRequestHandler):
-    """nginx logs the requests."""
-
-    def address_string(self):
-        return self.client_address[0]
-
-    def log_message(self, *_):
-        pass
-
-
-if __name__ == "__main__":
-    make_server("127.0.0.1", PORT, application, Server, Handler).serve_forever()
