@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
@@ -46,6 +47,18 @@ pub struct Compilation {
     facts: Mutex<HashMap<String, Facts>>,
     /// Whether there is no inventory: one host takes part in all plays, and nothing is known of it.
     stranger: bool,
+}
+
+/// Most nodes of graphs that are kept until their hosts are reached; more are compiled once more.
+const READY_LIMIT: usize = 200_000;
+
+/// What is declared for a host without facts, and what is wrong with it.
+struct Checked {
+    plays: Vec<PlayDeclarations>,
+    /// None if facts will change it.
+    graph: Option<Graph>,
+    outline: Outline,
+    said: Diagnostics,
 }
 
 /// What is declared for a host whose facts are known.
@@ -207,41 +220,50 @@ impl Compilation {
         mut see: impl FnMut(&[PlayDeclarations]),
     ) -> IndexMap<String, Outline> {
         let mut unmatched = Unmatched::new(&self.options);
-        let facts = Facts::Unknown;
-        let outlines = self
-            .hosts
-            .iter()
-            .map(|host| {
-                let (plays, asks) = asks_for_facts(|| self.declarations(host, &facts, diagnostics));
-                // Cycles do not depend on facts.
-                let graph = graph::build(&plays, &self.sources, diagnostics);
-                see(&plays);
-                if !asks {
+        let mut outlines = IndexMap::with_capacity(self.hosts.len());
+        let mut kept = 0;
+        for_each_on_all_cores(
+            &self.hosts,
+            |host| self.check_one(host),
+            |host, checked: Checked| {
+                diagnostics.extend(checked.said);
+                see(&checked.plays);
+                checked.plays.iter().for_each(|play| unmatched.see(&play.declarations));
+                if let Some(graph) = checked.graph.filter(|_| kept < READY_LIMIT) {
+                    kept += graph.nodes.len();
                     let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
                     ready.insert(host.clone(), Arc::new(graph));
                 }
-                let asked = self.questions_with(host, &facts, diagnostics);
-                let all = || plays.iter().flat_map(|play| &play.declarations);
-                plays.iter().for_each(|play| unmatched.see(&play.declarations));
-                let outline = Outline {
-                    // Where nothing is declared the command line says it.
-                    becomes: all().any(|declaration| declaration.common.become_user.is_some())
-                        || asked.iter().any(|fact| fact.become_user.is_some())
-                        || (all().next().is_none() && self.options.becomes),
-                    packages: all()
-                        .filter(|declaration| declaration.spec.name == "package")
-                        .map(|declaration| declaration.key.clone())
-                        // One that is not known yet is there as it is written.
-                        .filter(|name| !name.contains('{'))
-                        .collect(),
-                };
-                (host.clone(), outline)
-            })
-            .collect();
+                outlines.insert(host.clone(), checked.outline);
+            },
+        );
         if !self.hosts.is_empty() {
             unmatched.report(diagnostics);
         }
         outlines
+    }
+
+    fn check_one(&self, host: &str) -> Checked {
+        let facts = Facts::Unknown;
+        let mut said = Diagnostics::default();
+        let (plays, asks) = asks_for_facts(|| self.declarations(host, &facts, &mut said));
+        // Cycles do not depend on facts.
+        let graph = graph::build(&plays, &self.sources, &mut said);
+        let asked = self.questions_with(host, &facts, &mut said);
+        let all = || plays.iter().flat_map(|play| &play.declarations);
+        let outline = Outline {
+            // Where nothing is declared the command line says it.
+            becomes: all().any(|declaration| declaration.common.become_user.is_some())
+                || asked.iter().any(|fact| fact.become_user.is_some())
+                || (all().next().is_none() && self.options.becomes),
+            packages: all()
+                .filter(|declaration| declaration.spec.name == "package")
+                .map(|declaration| declaration.key.clone())
+                // One that is not known yet is there as it is written.
+                .filter(|name| !name.contains('{'))
+                .collect(),
+        };
+        Checked { plays, graph: (!asks).then_some(graph), outline, said }
     }
 
     /// What a host is to be asked for once its facts are known.
@@ -476,6 +498,44 @@ impl Compilation {
         diagnostics: &mut Diagnostics,
     ) -> Option<String> {
         text(&self.own_scope(host, Facts::Unknown), node, diagnostics)
+    }
+}
+
+/// Does `work` for many things on all cores, and hands on each result in their order.
+fn for_each_on_all_cores<T: Sync, R: Send + Sync>(
+    all: &[T],
+    work: impl Fn(&T) -> R + Sync,
+    mut take: impl FnMut(&T, R),
+) {
+    /// Results that wait for each core: they may be large.
+    const AHEAD: usize = 8;
+    /// Templates and YAML nest.
+    const STACK: usize = 8 << 20;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for some in all.chunks(cores * AHEAD) {
+        let next = AtomicUsize::new(0);
+        let results: Vec<OnceLock<R>> = some.iter().map(|_| OnceLock::new()).collect();
+        let one_by_one = || {
+            while let Some((one, result)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                some.get(index).zip(results.get(index))
+            } {
+                let _ = result.set(work(one));
+            }
+        };
+        std::thread::scope(|scope| {
+            // One is not worth a thread. Where there can be none, this one does it all.
+            for _ in 1..cores.min(some.len()) {
+                let _ =
+                    std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, one_by_one);
+            }
+            one_by_one();
+        });
+        for (one, result) in some.iter().zip(results) {
+            if let Some(result) = result.into_inner() {
+                take(one, result);
+            }
+        }
     }
 }
 
