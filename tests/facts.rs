@@ -21,6 +21,12 @@ states:
   - file: /srv/large
     content: x
     when: facts.load.cpus | length > 1
+  - file: \"/srv/number{{ item + 1 }}\"
+    content: \"{{ 2 * item }}\"
+    loop: \"{{ range(facts.load.cpus | length) | list }}\"
+  - file: /srv/none
+    content: none
+    when: facts.shop == 'none'
 ";
 
 #[test]
@@ -32,7 +38,7 @@ fn own_facts_are_what_commands_write() {
     assert!(planned.text.contains("+apples 3 root"), "{}", planned.text);
     hosts.converge_file(FILE).succeeds();
     assert_eq!(hosts.sh("a", "cat /srv/facts"), "apples 3 root\nhello\n");
-    assert_eq!(hosts.sh("b", "cat /srv/facts /srv/large"), "none 3 root\nhello\nx");
+    assert_eq!(hosts.sh("b", "cat /srv/facts /srv/large /srv/number2 /srv/none"), "none 3 root\nhello\nx2none");
     hosts.converge_file(FILE).succeeds().assert_unchanged();
     // As whom the play becomes.
     let other = FILE.replace("become: true", "become: true\nbecome_user: who");
@@ -84,6 +90,7 @@ fn without_trust_nobody_is_asked_and_what_needs_it_depends() {
     assert_eq!(plan.resource("file:/srv/facts").verdict, "depends", "{}", plan.text);
     assert_eq!(plan.resource("file:/srv/large").verdict, "depends", "{}", plan.text);
     assert!(plan.resource("file:/srv/large").because.contains("--untrusted"), "{}", plan.text);
+    assert_eq!(plan.resource("file:/srv/none").verdict, "depends", "{}", plan.text);
     assert_eq!(plan.resource("file:/srv/other").verdict, "change", "{}", plan.text);
     hosts.sh("a", "test ! -e /srv/asked");
 }

@@ -225,7 +225,7 @@ const SECTIONS: [(&str, &str, &[&str]); 10] = [
     (
         "References and order",
         "A circle is shown with the place of each of its requisites.",
-        &["references.yml", "cycles.yml"],
+        &["references.yml", "loops-empty.yml", "cycles.yml"],
     ),
     (
         "Hosts and inventories",

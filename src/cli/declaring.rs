@@ -76,7 +76,10 @@ impl Declarations for Declaring {
             let value = fact.value(answer).map_err(|error| {
                 let mut message = format!("the fact `{}` ", fact.name);
                 message.push_str(&format!("({}): ", compilation.sources.place(fact.span)));
-                crate::change::sanitize(&error, &mut message);
+                for (line, number) in error.lines().zip(0..) {
+                    message.push_str(if number > 0 { "\n    " } else { "" });
+                    crate::change::sanitize(line, &mut message);
+                }
                 message
             })?;
             values.push((fact.name, value));

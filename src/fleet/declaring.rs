@@ -70,12 +70,18 @@ pub(super) async fn declare(
             return Some(hosts);
         }
     };
-    let mut hosts = learn(run, declarations, hosts, events, ended, interrupt.clone()).await?;
-    // Facts of hosts that are in the run are known by now, or cannot be had.
+    // Facts of hosts that are in the run are known after this, or cannot be had.
     let mut tried: BTreeMap<String, String> = BTreeMap::new();
     for host in &run.reachable.hosts {
         tried.insert(host.name.clone(), String::from("it could not be reached"));
     }
+    let learned = learn(run, declarations, hosts, interrupt.clone()).await?;
+    for (name, result) in &learned {
+        if let Err(error) = result {
+            tried.insert(name.clone(), error.message.clone());
+        }
+    }
+    let mut hosts = keep(learned, events, ended);
     loop {
         let new: Vec<String> =
             declarations.wanted().into_iter().filter(|name| !tried.contains_key(name)).collect();
@@ -100,7 +106,7 @@ pub(super) async fn declare(
 fn without(lacks: &[String], tried: &BTreeMap<String, String>) -> HostError {
     let names = lacks.iter().map(|name| match tried.get(name).map(String::as_str) {
         Some("") | None => format!("`{name}`"),
-        Some(why) => format!("`{name}` ({why})"),
+        Some(why) => format!("`{name}` ({})", why.lines().next().unwrap_or_default()),
     });
     let names: Vec<String> = names.collect();
     HostError::failed(format!(
@@ -114,10 +120,8 @@ async fn learn(
     run: &Arc<Run>,
     declarations: &Arc<dyn Declarations>,
     hosts: Vec<Host>,
-    events: &Events,
-    ended: &mut Ended,
     interrupt: watch::Receiver<bool>,
-) -> Option<Vec<Host>> {
+) -> Option<Vec<(String, Result<Host, HostError>)>> {
     let learned = for_each(run.reachable.forks, hosts, |mut host| {
         let (declarations, mut interrupt) = (Arc::clone(declarations), interrupt.clone());
         async move {
@@ -148,8 +152,7 @@ async fn learn(
         }
     })
     .await;
-    let learned: Option<Vec<_>> = learned.into_iter().collect();
-    Some(keep(learned?, events, ended))
+    learned.into_iter().collect()
 }
 
 /// Connects to hosts for their facts alone; says of each what went wrong.

@@ -519,7 +519,7 @@ impl<'a> PlayGraph<'a> {
 }
 
 /// Why something is not known that all facts are known for which are asked for.
-const NOT_ASKED: &str = "it needs facts of the project's own, which --untrusted does not ask for";
+const NOT_ASKED: &str = "it needs facts that the project asks for, and that were not asked for: --untrusted asks for none, and --limit leaves out those of other hosts";
 
 fn has_guards(common: &Common) -> bool {
     !common.unless.is_empty() || !common.onlyif.is_empty()

@@ -1,11 +1,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use globset::GlobMatcher;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::arguments::{Reading, Taken, brief, has_template};
 use super::common_keys::{self, Inherited};
+use super::composite::Use;
 use super::conditions::{Holds, conditions, is_variable, items_of};
 use super::contents::{ContentStore, Fetch};
 use super::declaration::{Common, Declaration, Skipped, Used};
@@ -69,6 +71,7 @@ impl Play {
             built: Vec::new(),
             unknown: self.broken.iter().cloned().collect(),
             nothing: HashSet::new(),
+            nothing_like: Vec::new(),
             commands: HashMap::new(),
         };
         let context = Context { scope: scope.clone(), tags, skipped: None, inherited, outer: None };
@@ -172,6 +175,8 @@ pub(super) struct Compiler<'a> {
     pub(super) unknown: HashSet<String>,
     /// References to states whose loops have no items.
     nothing: HashSet<String>,
+    /// The same where the references have templates in them.
+    nothing_like: Vec<GlobMatcher>,
     /// Where identities of commands were first given, and how often at that place.
     commands: HashMap<String, (Span, usize)>,
 }
@@ -208,8 +213,7 @@ impl Compiler<'_> {
             Repeated::Once => self.include_once(include, &context.scope, context, None),
             Repeated::Each(scopes) => {
                 if scopes.is_empty() {
-                    // What it would have declared counts as skipped, and is not known by name.
-                    self.unknown.insert(String::new());
+                    self.none_of(&include.items, context);
                 }
                 for scope in &scopes {
                     self.include_once(include, scope, context, None);
@@ -340,16 +344,47 @@ impl Compiler<'_> {
 
     /// A state that stands for nothing, since its loop has no items: it counts as skipped.
     fn none(&mut self, state: &State, context: &Context) {
-        let alias = state.common.get("id").filter(|node| !has_template(node));
-        self.nothing.extend(alias.and_then(Node::as_text).map(str::to_owned));
-        if has_template(&state.key) || state.common.get("id").is_some_and(has_template) {
-            self.unknown.insert(state.spec.name.to_owned());
+        self.nothing_called(state.common.get("id"));
+        if has_template(&state.key) {
+            self.nothing_at(state.spec.name, &state.key);
             return;
         }
         let diagnostics = &mut Diagnostics::default();
         let scope = &context.scope;
         for key in keys(state, &mut Reading { scope, lenient: true, diagnostics }) {
             self.nothing.insert(format!("{}:{}", state.spec.name, key.text));
+        }
+    }
+
+    /// The same for all states of an include or of a composite kind.
+    pub(super) fn none_of(&mut self, items: &[Item], context: &Context) {
+        for item in items {
+            match item {
+                Item::State(state) => self.none(state, context),
+                Item::Include(include) => self.none_of(&include.items, context),
+                Item::Use(one) => self.none_used(one, context),
+            }
+        }
+    }
+
+    /// The same for a state of a composite kind.
+    pub(super) fn none_used(&mut self, one: &Use, context: &Context) {
+        self.nothing_called(one.common.get("id"));
+        self.nothing_at(&one.composite.name, &one.key);
+        self.none_of(&one.composite.items, context);
+    }
+
+    fn nothing_called(&mut self, id: Option<&Node>) {
+        if let Some(text) = id.and_then(Node::as_text) {
+            self.nothing_like.extend(whatever_is_like(text));
+        }
+    }
+
+    fn nothing_at(&mut self, kind: &str, key: &Node) {
+        for text in
+            key.items().unwrap_or(std::slice::from_ref(key)).iter().filter_map(Node::as_text)
+        {
+            self.nothing_like.extend(whatever_is_like(&format!("{kind}:{text}")));
         }
     }
 
@@ -589,6 +624,7 @@ impl Compiler<'_> {
                 let excused = self.unknown.contains("")
                     || hidden.contains(&reference.text)
                     || self.nothing.contains(text)
+                    || self.nothing_like.iter().any(|like| like.is_match(text))
                     || kind.map_or(!self.unknown.is_empty(), |kind| self.unknown.contains(kind));
                 if !excused && names.matching(reference).is_empty() {
                     let mut unknown = names.unknown(reference);
@@ -601,6 +637,24 @@ impl Compiler<'_> {
         }
         declarations
     }
+}
+
+/// Matches what a text with templates may come to.
+fn whatever_is_like(text: &str) -> Option<GlobMatcher> {
+    let mut glob = String::new();
+    let mut rest = text;
+    while let Some(start) = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min() {
+        glob.push_str(&globset::escape(&rest[..start]));
+        glob.push('*');
+        let end = match &rest[start..start + 2] {
+            "{{" => "}}",
+            "{%" => "%}",
+            _ => "#}",
+        };
+        rest = rest[start..].find(end).map_or("", |length| &rest[start + length + 2..]);
+    }
+    glob.push_str(&globset::escape(rest));
+    Some(globset::Glob::new(&glob).ok()?.compile_matcher())
 }
 
 /// Evaluates and checks the arguments of a state; `false` if some are not known, or wrong.

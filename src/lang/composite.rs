@@ -120,15 +120,23 @@ impl Library {
         }
         let read = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let entries = fs::read_dir(read).into_iter().flatten().filter_map(Result::ok);
-        let found = entries.filter_map(|entry| {
-            let file_name = entry.file_name().into_string().ok()?;
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        // Of `x.yaml` and `x.yml` the latter counts.
+        names.sort();
+        let found = names.iter().filter_map(|file_name| {
             let name = file_name.strip_suffix(".yml").or(file_name.strip_suffix(".yaml"))?;
-            Some((name.to_owned(), folder.join(&file_name)))
+            Some((name.to_owned(), folder.join(file_name)))
         });
         let found = Rc::new(found.collect());
         self.folders.insert(folder.to_owned(), Rc::clone(&found));
         found
     }
+}
+
+/// Whether a composite kind cannot have that name.
+fn is_taken(name: &str) -> bool {
+    is_reserved(name) || keyword(COMMON, name).is_some() || LATER_COMMON.contains(&name)
 }
 
 /// The folders in which kinds may be defined, nearest first.
@@ -187,9 +195,16 @@ impl Loader<'_> {
         if names.is_empty() {
             return None;
         }
+        for (name, path) in names.iter().filter(|(name, _)| is_taken(name)) {
+            let what = if is_reserved(name) { "a kind of the language" } else { "a common key" };
+            let message = format!("the kind in {} cannot be called `{name}`", path.display());
+            let help = format!("`{name}` is {what}: give the file another name");
+            self.diagnostics.push(Diagnostic::error("kind-name", message).help(help));
+        }
         let first = entries.iter().find_map(|(key, _)| {
             let name = key.as_text()?;
-            (is_reserved(name) || names.contains_key(name)).then_some((key, name))
+            (is_reserved(name) || (names.contains_key(name) && !is_taken(name)))
+                .then_some((key, name))
         });
         let (key, name) = first.filter(|(_, name)| !is_reserved(name))?;
         let path = names.get(name)?;

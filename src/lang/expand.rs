@@ -23,8 +23,7 @@ impl Compiler<'_> {
             Repeated::Once => self.composite_once(one, &context.scope, context, None),
             Repeated::Each(scopes) => {
                 if scopes.is_empty() {
-                    // What it would have declared counts as skipped, and is not known by name.
-                    self.unknown.insert(String::new());
+                    self.none_used(one, context);
                 }
                 for scope in &scopes {
                     self.composite_once(one, scope, context, None);

@@ -176,6 +176,10 @@ impl Materials<'_> {
         if name.starts_with("http://") || name.starts_with("https://") {
             return self.fetched(reading, name, span, others);
         }
+        if others.contains_key("checksum") {
+            let message = "`checksum` is for what is fetched, and this is a local file";
+            return refuse(reading, Diagnostic::error("exclusive-arguments", message).at(span, ""));
+        }
         let path = match self.file.find(name, "files", span) {
             Ok(path) => path,
             Err(diagnostic) => return refuse(reading, diagnostic),

@@ -281,6 +281,7 @@ impl<'a> Loader<'a> {
                 _ => self.diagnostics.push(unknown_key(name, key.span, "an include", INCLUDE)),
             }
         }
+        let before = gathered.facts.len();
         for name in names.items().unwrap_or(std::slice::from_ref(names)) {
             let Some(path) = self.find(name, file) else {
                 gathered.broken.push(String::new());
@@ -297,6 +298,21 @@ impl<'a> Loader<'a> {
             });
             include.items.extend(self.included(&node, &included, gathered));
             self.leave();
+        }
+        let own = beside
+            .iter()
+            .find(|(key, _)| key.as_text().is_some_and(|name| ["vars", "loop"].contains(&name)));
+        for asked in &mut gathered.facts[before..] {
+            asked.when.extend(include.when.clone());
+            if let Some((key, _)) = own {
+                let message = "the facts of an included file are the play's: nothing of one include reaches them";
+                self.diagnostics.push(
+                    Diagnostic::error("included-facts", message)
+                        .at(key.span, "")
+                        .at(asked.span, "a fact of the file")
+                        .help("declare the facts in the play, or in a file that is included once"),
+                );
+            }
         }
         include
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::arguments::{Reading, Taken, literal_boolean};
 use super::common_keys::Inherited;
 use super::compile::CompileOptions;
-use super::conditions::is_variable;
+use super::conditions::{Holds, conditions, is_variable};
 use super::keywords::FACT;
 use super::play::{Play, unknown_key};
 use super::scope::Scope;
@@ -39,11 +39,14 @@ const PATIENCE: u64 = 30_000;
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     name: String,
-    span: Span,
+    /// Where its name stands.
+    pub(super) span: Span,
     command: Node,
     json: bool,
     default: Option<Node>,
     timeout: Option<Node>,
+    /// The conditions of the includes that it is part of.
+    pub(super) when: Vec<Node>,
 }
 
 /// A question to a host: what its command writes becomes a fact.
@@ -132,7 +135,7 @@ fn asked(name: &str, span: Span, value: &Node, diagnostics: &mut Diagnostics) ->
         diagnostics.push(diagnostic.help("a shell line, or a list; it only reads"));
         return None;
     };
-    Some(Asked { name: name.to_owned(), span, command, json, default, timeout })
+    Some(Asked { name: name.to_owned(), span, command, json, default, timeout, when: Vec::new() })
 }
 
 impl Play {
@@ -166,6 +169,12 @@ impl Asked {
     }
 
     fn question(&self, reading: &mut Reading<'_>, inherited: &Inherited) -> Option<OwnFact> {
+        for when in &self.when {
+            match conditions(reading.scope, Some(when), reading.diagnostics) {
+                Holds::Yes => {}
+                Holds::No(_) | Holds::Unknown => return None,
+            }
+        }
         let argv = self.argv(reading);
         let timeout = match &self.timeout {
             None => PATIENCE,

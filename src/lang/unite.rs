@@ -2,8 +2,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::declaration::{Common, Declaration, Reference, Skipped};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use super::declaration::{Common, Declaration, Reference, Skipped, Used};
+use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::resource::ResourceId;
 
 /// A declaration with the arguments that it was made from.
@@ -47,14 +47,23 @@ pub(super) fn unite(built: Vec<Built>, diagnostics: &mut Diagnostics) -> (Vec<Bu
             // It comes at the place that it has in the source.
             Some(first) if one.applies() => {
                 hidden.extend(first.declaration.alias.take());
+                hidden.extend(names_of_uses(std::mem::take(&mut first.declaration.used)));
                 *slot = None;
                 *place = united.len();
                 united.push(Some(one));
             }
-            _ => hidden.extend(one.declaration.alias),
+            _ => {
+                hidden.extend(one.declaration.alias);
+                hidden.extend(names_of_uses(one.declaration.used));
+            }
         }
     }
     (united.into_iter().flatten().collect(), hidden)
+}
+
+/// What the states of composite kinds are called that a declaration is inside of.
+fn names_of_uses(used: Vec<Used>) -> impl Iterator<Item = String> {
+    used.into_iter().flat_map(|used| std::iter::once(used.name).chain(used.alias))
 }
 
 /// The names of all that differs; nothing where one of them is not known, or is wrong anyway.
@@ -95,9 +104,16 @@ fn differences(first: &Built, second: &Built) -> Vec<String> {
 fn declared_twice(first: &Built, second: &Built, differences: &[String]) -> Diagnostic {
     let names: Vec<_> = differences.iter().map(|name| format!("`{name}`")).collect();
     let message = format!("`{}` is declared twice, differently", second.declaration.id);
-    Diagnostic::error("declared-twice", message)
-        .at(second.declaration.key_span, format!("they differ in {}", names.join(", ")))
-        .at(first.declaration.key_span, "first here")
+    let mut diagnostic = Diagnostic::error("declared-twice", message)
+        .at(second.declaration.key_span, format!("they differ in {}", names.join(", ")));
+    for used in second.declaration.used.iter().rev() {
+        diagnostic = diagnostic.at(used.span, "used here");
+    }
+    diagnostic = diagnostic.at(first.declaration.key_span, "first here");
+    for used in first.declaration.used.iter().rev() {
+        diagnostic = diagnostic.at(used.span, "first used here");
+    }
+    diagnostic
 }
 
 /// Joins an equal declaration into the first: their requisites and labels unite, and it is selected
@@ -196,17 +212,29 @@ fn go_together(one: &Built, other: &Built) -> bool {
 
 /// Says where different states have one `id`. A state that stands for several gives it to all.
 pub(super) fn check_aliases(built: &[Built], diagnostics: &mut Diagnostics) {
+    // A state of a composite kind gives its `id` to all inside.
+    let mut uses: HashMap<&str, Span> = HashMap::new();
+    for used in built.iter().filter(|one| one.applies()).flat_map(|one| &one.declaration.used) {
+        let Some(alias) = &used.alias else { continue };
+        let first = *uses.entry(alias).or_insert(used.span);
+        if first != used.span {
+            diagnostics.push(same_alias(alias, used.span, first));
+        }
+    }
     let mut named: HashMap<&str, &Declaration> = HashMap::new();
     for declaration in built.iter().filter(|one| one.applies()).map(|one| &one.declaration) {
         let Some(alias) = &declaration.alias else { continue };
+        if let Some(first) = uses.get(alias.as_str()) {
+            diagnostics.push(same_alias(alias, declaration.span, *first));
+        }
         let first = named.entry(alias).or_insert(declaration);
         if first.span != declaration.span && first.id != declaration.id {
-            let message = format!("two states have the `id` `{alias}`");
-            diagnostics.push(
-                Diagnostic::error("declared-twice", message)
-                    .at(declaration.span, "")
-                    .at(first.span, "first here"),
-            );
+            diagnostics.push(same_alias(alias, declaration.span, first.span));
         }
     }
+}
+
+fn same_alias(alias: &str, second: Span, first: Span) -> Diagnostic {
+    let message = format!("two states have the `id` `{alias}`");
+    Diagnostic::error("declared-twice", message).at(second, "").at(first, "first here")
 }

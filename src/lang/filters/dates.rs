@@ -39,7 +39,7 @@ fn strftime(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     formatted(&value.to_string(), &time.to_zoned(TimeZone::UTC))
 }
 
-fn formatted<'a>(format: &str, time: impl Into<strtime::BrokenDownTime>) -> Result<Value, Error> {
+fn formatted(format: &str, time: impl Into<strtime::BrokenDownTime>) -> Result<Value, Error> {
     let text = time.into().to_string(format);
     text.map(Value::from).map_err(|error| wrong(format!("`{format}` is no format: {error}")))
 }

@@ -276,7 +276,7 @@ fn without_tabs(text: &str, size: usize) -> String {
     let mut column: usize = 0;
     for one in text.chars() {
         if one == '\t' {
-            let missing = size.checked_sub(column.checked_rem(size).unwrap_or(0)).unwrap_or(0);
+            let missing = size.saturating_sub(column.checked_rem(size).unwrap_or(0));
             expanded.extend(std::iter::repeat_n(' ', missing));
             column += missing;
         } else {
