@@ -126,6 +126,8 @@ fn unknown_fact(whole: &Whole<'_>, found: &mut Vec<Diagnostic>) {
             continue;
         }
         let Some((path, known)) = missing(&parts) else { continue };
+        let own = if path.contains('.') { &[][..] } else { &own[..] };
+        let known: Vec<&str> = known.iter().chain(own).copied().collect();
         let diagnostic =
             Diagnostic::warning(UNKNOWN_FACT.name, format!("there is no fact `{path}`"));
         let last = path.rsplit('.').next().unwrap_or_default();
