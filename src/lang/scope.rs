@@ -166,7 +166,7 @@ impl Scope {
     ) -> Self {
         let facts = match facts {
             Facts::Known(facts) => Some(value::value_of(&facts)),
-            Facts::Partly(facts, unasked) => Some(partly_known(&facts, unasked)),
+            Facts::Partly(facts, unasked) => Some(value::partly_known(&facts, unasked)),
             Facts::Unknown => None,
         };
         let inner = Inner {
@@ -637,6 +637,10 @@ impl Inner {
             if item.outside {
                 mark_outside();
             }
+            // A comparison with a text would not ask it.
+            if item.value.as_ref().is_some_and(value::is_unknown) {
+                mark_unknown();
+            }
             return item.value.clone();
         }
         if is_facts(name) {
@@ -730,13 +734,6 @@ impl Inner {
         names.dedup();
         names
     }
-}
-
-/// Facts of which some are not known.
-fn partly_known(facts: &Json, unasked: Vec<String>) -> Value {
-    let known = facts.as_object().into_iter().flatten();
-    let known = known.map(|(name, fact)| (name.clone(), value::value_of(fact)));
-    Value::from_pairs(known.chain(unasked.into_iter().map(|name| (name, unknown()))))
 }
 
 fn is_facts(name: &str) -> bool {
