@@ -92,6 +92,14 @@ fn without_trust_nobody_is_asked_and_what_needs_it_depends() {
     assert!(plan.resource("file:/srv/large").because.contains("--untrusted"), "{}", plan.text);
     assert_eq!(plan.resource("file:/srv/none").verdict, "depends", "{}", plan.text);
     assert_eq!(plan.resource("file:/srv/other").verdict, "change", "{}", plan.text);
+    // Among package states that are one transaction, too.
+    let packages = format!(
+        "{FILE}  - package: bash\n  - package: sudo\n    when: facts.shop == 'x'\n  - package: coreutils\n"
+    );
+    let plan = hosts.converge_file(&packages).args(&["--untrusted"]).dry_run().report();
+    assert_eq!(plan.resource("package:bash").verdict, "ok", "{}", plan.text);
+    assert_eq!(plan.resource("package:sudo").verdict, "depends", "{}", plan.text);
+    assert_eq!(plan.resource("package:coreutils").verdict, "ok", "{}", plan.text);
     hosts.sh("a", "test ! -e /srv/asked");
 }
 

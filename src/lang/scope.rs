@@ -637,6 +637,7 @@ impl Inner {
             if item.outside {
                 mark_outside();
             }
+            // A comparison with a text would not ask it.
             if item.value.as_ref().is_some_and(value::is_unknown) {
                 mark_unknown();
             }

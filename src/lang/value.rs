@@ -138,7 +138,35 @@ pub fn unknown() -> Value {
     Value::from_object(NotKnownYet)
 }
 
-/// Whether a value will be known with the facts.
+/// Facts of which those with these names are not known.
+pub(super) fn partly_known(facts: &Json, unasked: Vec<String>) -> Value {
+    Value::from_object(PartlyKnown { known: value_of(facts), unasked })
+}
+
+/// A mapping of which some entries are not known. They are noted where they are taken out: a
+/// comparison with a text would not ask them.
+#[derive(Debug)]
+struct PartlyKnown {
+    known: Value,
+    unasked: Vec<String>,
+}
+
+impl Object for PartlyKnown {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        if key.as_str().is_some_and(|name| self.unasked.iter().any(|unasked| unasked == name)) {
+            mark_unknown();
+            return Some(unknown());
+        }
+        self.known.get_item(key).ok().filter(|value| !value.is_undefined())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let known = self.known.try_iter().into_iter().flatten();
+        let unasked = self.unasked.iter().map(|name| Value::from(name.as_str()));
+        Enumerator::Values(known.chain(unasked).collect())
+    }
+}
+
 pub(super) fn is_unknown(value: &Value) -> bool {
     value.downcast_object_ref::<NotKnownYet>().is_some()
 }

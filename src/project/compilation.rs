@@ -399,12 +399,10 @@ impl Compilation {
 
     /// The variables of a host before there are facts, in each play that selects it.
     pub fn scopes(&self, host: &str, diagnostics: &mut Diagnostics) -> Vec<(&Play, Scope)> {
-        let plays = self.program.plays.iter().zip(&self.members);
-        let own = plays.filter(|(_, members)| members.iter().any(|member| member == host));
-        own.map(|(play, members)| {
+        let scope = |(play, members): (_, &[String])| {
             (play, self.scope(host, play, members, &Facts::Unknown, diagnostics))
-        })
-        .collect()
+        };
+        self.plays_of(host).map(scope).collect()
     }
 
     fn inventory_layers(&self, host: &str) -> Vec<Arc<Layer>> {

@@ -219,6 +219,31 @@ fn facts_are_data_and_their_absence_spreads() {
 }
 
 #[test]
+fn what_is_not_known_is_neither_equal_nor_different() {
+    let conditions = [
+        "facts.own == 'x'",
+        "facts.own != 'x'",
+        "facts['own'] in ['x']",
+        "1 in facts.own",
+        "facts.get('own') == 1",
+        "not ansible_facts.own",
+        "argument == 'x'",
+        "argument != 'x'",
+        "argument in ['x']",
+    ];
+    let facts = Facts::Partly(serde_json::json!({"other": 1}), vec![String::from("own")]);
+    for condition in conditions {
+        let mut case = Case::new("", condition, facts.clone());
+        let argument = vec![(Arc::from("argument"), Argument::Unknown)];
+        case.scope = case.scope.with_arguments(argument);
+        assert_eq!(case.condition(), "Unknown", "{condition}");
+    }
+    assert_eq!(Case::new("", "facts.other == 1", facts.clone()).condition(), "True");
+    assert_eq!(Case::new("", "facts.more is defined", facts.clone()).condition(), "False");
+    assert_eq!(Case::new("", "'{{ facts | list }}'", facts).evaluate(), r#"["other","own"]"#);
+}
+
+#[test]
 fn an_undefined_variable_is_shown_in_its_place() {
     let said = evaluate("http_port: 80\n", "listen: 'a {{ htpt_port }}'\n");
     let expected = "\
