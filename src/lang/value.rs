@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -167,6 +166,7 @@ impl Object for PartlyKnown {
     }
 }
 
+/// Whether a value will be known with the facts.
 pub(super) fn is_unknown(value: &Value) -> bool {
     value.downcast_object_ref::<NotKnownYet>().is_some()
 }
@@ -214,42 +214,6 @@ impl Object for NotKnownYet {
     fn render(self: &Arc<Self>, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         mark_unknown();
         Ok(())
-    }
-}
-
-/// Facts of which some are not known.
-#[derive(Debug)]
-struct PartlyKnown {
-    known: BTreeMap<String, Value>,
-    unasked: Vec<String>,
-}
-
-/// Facts of which those of these names are not known.
-pub(super) fn partly_known(facts: &Json, unasked: Vec<String>) -> Value {
-    let known = facts.as_object().into_iter().flatten();
-    let known = known.map(|(name, fact)| (name.clone(), value_of(fact))).collect();
-    Value::from_object(PartlyKnown { known, unasked })
-}
-
-impl Object for PartlyKnown {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Map
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let name = key.as_str()?;
-        if self.unasked.iter().any(|unasked| unasked == name) {
-            mark_unknown();
-            return Some(unknown());
-        }
-        self.known.get(name).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        if !self.unasked.is_empty() {
-            mark_unknown();
-        }
-        Enumerator::Values(self.known.keys().map(Value::from).collect())
     }
 }
 
