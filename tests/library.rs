@@ -273,4 +273,22 @@ fn sites_of_all_sorts() {
     answers("-H 'Host: files' http://127.0.0.1:8081/", "of a folder 200 ");
     answers("-o /dev/null -H 'Host: files' http://127.0.0.1:8081/missing", " 404 ");
     hosts.sh("shop", "[ ! -e /etc/nginx/sites-enabled/default ] && pgrep -u factory gunicorn");
+
+    // What nginx would refuse it is not told, and what is enabled is put back.
+    let further = |line: &str| {
+        let site = "- nginx_site: further\n  server_name: further\n  extra:";
+        hosts.converge(&format!("{SITES}{site} {line}\n"))
+    };
+    let refused = further("nonsense on;").report();
+    assert_eq!(refused.exit_code, 3, "{refused}");
+    let reaction = refused.resource("reaction:service:nginx");
+    assert!(reaction.because.contains("unknown directive \"nonsense\""), "{refused}");
+    answers("https://127.0.0.1/", "of https 200 ");
+    further("return 204;").succeeds();
+    answers("-H 'Host: further' http://127.0.0.1/", " 204 ");
+    let refused = further("worse on;").report();
+    assert_eq!(refused.exit_code, 3, "{refused}");
+    let file = refused.resource("file:/etc/nginx/sites-available/further");
+    assert!(file.because.contains("unknown directive \"worse\""), "{refused}");
+    hosts.sh("shop", "nginx -t && grep -q 'return 204;' /etc/nginx/sites-enabled/further");
 }
