@@ -157,6 +157,17 @@ macro_rules! kinds {
                 }
             }
 
+            /// Its arguments with all that they leave to be assumed.
+            pub fn arguments(&self) -> serde_json::Map<String, serde_json::Value> {
+                let arguments = match self {
+                    $(Self::$type(kind) => serde_json::to_value(kind),)*
+                };
+                match arguments {
+                    Ok(serde_json::Value::Object(arguments)) => arguments,
+                    _ => serde_json::Map::new(),
+                }
+            }
+
             /// The kind's name and arguments.
             pub fn spec(&self) -> &'static Spec {
                 match self {

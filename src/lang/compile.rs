@@ -23,7 +23,7 @@ use super::state::State;
 use super::unite::{Built, check_aliases, check_overlaps, unite};
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
-use crate::kind::{Declared, Shape};
+use crate::kind::{Declared, Shape, Spec};
 use crate::resource::ResourceId;
 
 /// What a command line and an inventory say about the states of one host.
@@ -452,7 +452,7 @@ impl Compiler<'_> {
             // What needs facts is mostly a content: what is touched is known without it.
             let touches = partly.then(|| Declared::new(state.spec.name, arguments.clone()).ok());
             let touches = touches.flatten().map(|declared| declared.kind().footprint());
-            let retained = retained(&arguments);
+            let retained = retained(state.spec, &arguments);
             let id = self.identity(state, &key.text, &retained, alias.as_deref());
             let keyed = format!("{}:{}", state.spec.name, key.text);
             let mut names = vec![id.as_str(), keyed.as_str()];
@@ -703,17 +703,16 @@ fn arguments(
     (arguments, complete)
 }
 
-/// The arguments without the bulk of contents, for comparisons.
-fn retained(arguments: &Map<String, Value>) -> Map<String, Value> {
-    let light = arguments.iter().filter(|(name, _)| *name != "entries");
-    let light = light.map(|(name, value)| {
-        let value = match name.as_str() {
-            "content" => Value::String(value.to_string()),
-            _ => value.clone(),
-        };
-        (name.clone(), value)
-    });
-    light.collect()
+/// The arguments that identities and comparisons of places need; those of commands, which may be
+/// told apart by any of them, all.
+fn retained(spec: &Spec, arguments: &Map<String, Value>) -> Map<String, Value> {
+    if spec.name == "command" {
+        return arguments.clone();
+    }
+    let needed =
+        |name: &str| spec.key.identity.contains(&name) || name == "state" || name == "replace";
+    let needed = arguments.iter().filter(|(name, _)| needed(name));
+    needed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether a text names a content that is held beside the arguments.

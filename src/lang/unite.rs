@@ -10,7 +10,7 @@ use crate::resource::ResourceId;
 pub(super) struct Built {
     /// The declaration.
     pub declaration: Declaration,
-    /// As its kind's struct takes them, without the bulk of contents.
+    /// As its kind's struct takes them: those that identities and comparisons need.
     pub arguments: Map<String, Value>,
 }
 
@@ -73,9 +73,9 @@ fn differences(first: &Built, second: &Built) -> Vec<String> {
     if let (Some(left), Some(right)) = (&one.declared, &other.declared)
         && left != right
     {
-        let keys = first.arguments.keys().chain(second.arguments.keys());
-        for key in keys {
-            if first.arguments.get(key) != second.arguments.get(key) && !names.contains(key) {
+        let (left, right) = (left.arguments(), right.arguments());
+        for key in left.keys().chain(right.keys()) {
+            if left.get(key) != right.get(key) && !names.contains(key) {
                 names.push(key.clone());
             }
         }
