@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use converge::diagnostic::{Diagnostics, Severity, Sources};
 use converge::inventory::{Given, Inventory, Pattern, Spec, Trust};
@@ -284,6 +285,28 @@ fn patterns_and_limits_select_in_the_order_of_the_pattern() {
     let expected =
         "the pattern `wbe` matches no host and no group; --limit:1:5 did you mean `web`?";
     assert_eq!(said(&diagnostics, &sources), [expected]);
+}
+
+#[test]
+fn the_command_lists_what_a_limit_leaves() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventory/limited");
+    let run = |options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_converge"))
+            .args(["inventory", "-i", "hosts.yml"])
+            .args(options)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let limit = fs::read_to_string(folder.join("limit")).unwrap();
+    let expected = fs::read_to_string(folder.join("list.json")).unwrap();
+    assert_eq!(run(&["--limit", limit.trim()]), (Some(0), expected, String::new()));
+    let (code, listed, said) = run(&["--limit", "wbe"]);
+    assert_eq!((code, listed.as_str()), (Some(1), ""));
+    assert!(said.contains("the pattern `wbe` matches no host and no group"), "{said}");
+    assert_eq!(run(&["--graph", "--limit", "web"]).0, Some(1));
 }
 
 #[test]

@@ -103,7 +103,7 @@ def selected(folder, lines):
         try:
             inventory = InventoryManager(loader=DataLoader(), sources=given)
             hosts = CLI.get_host_list(inventory, limit[0] if limit else None, pattern)
-            answers[line] = [host.name for host in hosts]
+            answers[line] = [getattr(host, "name", host) for host in hosts]
         except AnsibleError:
             answers[line] = None
     return answers

@@ -11,13 +11,21 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("random", &["start", "step", "seed"], random),
     filter("shuffle", &["seed"], |value, arguments| {
         let mut chance = Chance::new("shuffle", arguments)?;
-        let mut items = list("shuffle", value)?;
+        let mut items = items("shuffle", value)?;
         for last in (1..items.len()).rev() {
             items.swap(last, chance.index(last + 1));
         }
         Ok(Value::from(items))
     }),
 ];
+
+/// The items of a list, or the characters of a text.
+fn items(what: &str, value: &Value) -> Result<Vec<Value>, Error> {
+    match value.as_str() {
+        Some(text) => Ok(text.chars().map(Value::from).collect()),
+        None => list(what, value),
+    }
+}
 
 fn random(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let mut chance = Chance::new("random", arguments)?;
@@ -35,7 +43,11 @@ fn random(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         let chosen = i64::try_from(chance.below(steps)).unwrap_or(0);
         return Ok(Value::from(start.saturating_add(chosen.saturating_mul(step))));
     }
-    let items = list("random", value)?;
+    let given = |name| arguments.get(name).is_some_and(|given| given.is_true());
+    if given("start") || given("step") {
+        return Err(wrong("`start` and `step` are for a number"));
+    }
+    let items = items("random", value)?;
     if items.is_empty() {
         return Err(nothing());
     }

@@ -36,11 +36,30 @@ fn strftime(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         Timestamp::new(whole as i64, ((seconds - whole) * 1e9) as i32).ok()
     });
     let time = time.ok_or_else(|| wrong(format!("`{second}` is no number of seconds")))?;
-    formatted(&value.to_string(), &time.to_zoned(TimeZone::UTC))
+    formatted(&value.to_string(), "%%f", &time.to_zoned(TimeZone::UTC))
 }
 
-fn formatted(format: &str, time: impl Into<strtime::BrokenDownTime>) -> Result<Value, Error> {
-    let text = time.into().to_string(format);
+/// A time as a format says, in C's locale; `%f` stands for `fraction`.
+fn formatted(
+    format: &str,
+    fraction: &str,
+    time: impl Into<strtime::BrokenDownTime>,
+) -> Result<Value, Error> {
+    let mut known = String::new();
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('%') {
+        known.push_str(before);
+        let directive = after.chars().next();
+        known.push_str(&match directive {
+            Some('c') => String::from("%a %b %e %H:%M:%S %Y"),
+            Some('x') => String::from("%m/%d/%y"),
+            Some('f') => fraction.to_owned(),
+            other => format!("%{}", other.map(String::from).unwrap_or_default()),
+        });
+        rest = &after[directive.map_or(0, char::len_utf8)..];
+    }
+    known.push_str(rest);
+    let text = time.into().to_string(&known);
     text.map(Value::from).map_err(|error| wrong(format!("`{format}` is no format: {error}")))
 }
 
@@ -50,7 +69,13 @@ pub struct Moment(DateTime);
 
 impl fmt::Display for Moment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.0.date(), self.0.time())
+        let (date, time) = (self.0.date(), self.0.time());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        write!(formatter, "{date} {hour:02}:{minute:02}:{second:02}")?;
+        match time.subsec_nanosecond() / 1000 {
+            0 => Ok(()),
+            micro => write!(formatter, ".{micro:06}"),
+        }
     }
 }
 
@@ -81,8 +106,8 @@ impl Object for Moment {
     ) -> Result<Value, Error> {
         let time = &self.0;
         Ok(match (method, arguments) {
-            ("strftime", [format]) => return formatted(&format.to_string(), *time),
-            ("isoformat", []) => Value::from(format!("{}T{}", time.date(), time.time())),
+            ("strftime", [format]) => return formatted(&format.to_string(), "%6f", *time),
+            ("isoformat", []) => Value::from(self.to_string().replacen(' ', "T", 1)),
             ("weekday", []) => Value::from(time.weekday().to_monday_zero_offset()),
             ("isoweekday", []) => Value::from(time.weekday().to_monday_one_offset()),
             ("timestamp", []) => {

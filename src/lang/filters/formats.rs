@@ -58,7 +58,8 @@ fn to_json(
     indent: Option<usize>,
     sort: bool,
 ) -> Result<Value, Error> {
-    let separators = match arguments.get("separators").filter(|given| !given.is_none()) {
+    // `to_nice_json` has its own ones, whatever is given.
+    let separators = match arguments.get("separators").filter(|given| !given.is_none() && !sort) {
         Some(given) => match list("to_json", &given)?.as_slice() {
             [between, colon] => (between.to_string(), colon.to_string()),
             _ => return Err(wrong("`separators` is a pair of texts")),

@@ -15,10 +15,7 @@ pub(super) const NAMES: [&str; 5] = ["cycler", "dict", "joiner", "namespace", "u
 pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_function("dict", dict);
     environment.add_function("namespace", namespace);
-    environment.add_function("undef", |hint: Option<Value>, _: Kwargs| {
-        let _ = hint;
-        Value::UNDEFINED
-    });
+    environment.add_function("undef", |_hint: Option<Value>, _: Kwargs| Value::UNDEFINED);
     environment.add_function("cycler", |items: Rest<Value>| match items.is_empty() {
         true => Err(wrong("`cycler` takes the values that it goes through")),
         false => Ok(Value::from_object(Cycler { items: items.0, at: AtomicUsize::new(0) })),
@@ -53,7 +50,7 @@ fn dict(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
 }
 
 /// The engine's, of a mapping and of named values at once.
-fn namespace(state: &mut State<'_, '_>, of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+fn namespace(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let mut pairs = match of {
         Some(of) => entries("namespace", &of)?,
         None => Vec::new(),
@@ -62,7 +59,6 @@ fn namespace(state: &mut State<'_, '_>, of: Option<Value>, named: Kwargs) -> Res
         pairs.push((Value::from(name), named.get(name)?));
     }
     let (defaults,) = from_args(&[Value::from_pairs(pairs)])?;
-    let _ = state;
     functions::namespace(defaults)
 }
 

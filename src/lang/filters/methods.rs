@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
@@ -73,8 +75,8 @@ impl Given<'_> {
         Ok(self.given(index).cloned().or(named).filter(|value| !value.is_none()))
     }
 
-    /// The part of a text that two optional arguments bound, as a slice does.
-    fn part<'b>(&self, text: &'b str, index: usize) -> Result<&'b str, Error> {
+    /// The bytes of a text that two optional arguments bound, as a slice does.
+    fn bounds(&self, text: &str, index: usize) -> Result<Range<usize>, Error> {
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         let at = |index, default| -> Result<usize, Error> {
             let at = self.integer(index, default)?;
@@ -83,7 +85,11 @@ impl Given<'_> {
             Ok(byte.map_or(text.len(), |(byte, _)| byte))
         };
         let (from, to) = (at(index, 0)?, at(index + 1, length)?);
-        Ok(&text[from..to.max(from)])
+        Ok(from..to.max(from))
+    }
+
+    fn part<'b>(&self, text: &'b str, index: usize) -> Result<&'b str, Error> {
+        Ok(&text[self.bounds(text, index)?])
     }
 
     /// The set of characters that `strip` and the like take.
@@ -107,7 +113,9 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
     let every = |test: fn(char) -> bool| Value::from(!text.is_empty() && text.chars().all(test));
     Ok(match name {
         "upper" => Value::from(text.to_uppercase()),
-        "lower" | "casefold" => Value::from(text.to_lowercase()),
+        "lower" => Value::from(text.to_lowercase()),
+        // By way of capitals, as some letters fold to several.
+        "casefold" => Value::from(text.to_uppercase().to_lowercase()),
         "capitalize" => Value::from(capitalized(text)),
         "title" => Value::from(titled(text)),
         "strip" => Value::from(text.trim_matches(given.characters())),
@@ -194,16 +202,18 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
         }
         "find" | "rfind" | "index" => {
             let part = given.text(0)?;
-            let at = if name == "rfind" { text.rfind(&part) } else { text.find(&part) };
+            let bounds = given.bounds(text, 1)?;
+            let within = &text[bounds.clone()];
+            let at = if name == "rfind" { within.rfind(&part) } else { within.find(&part) };
             match at {
-                Some(at) => Value::from(text[..at].chars().count()),
+                Some(at) => Value::from(text[..bounds.start + at].chars().count()),
                 None if name == "index" => {
                     return Err(wrong(format!("`{part}` is not in the string")));
                 }
                 None => Value::from(-1),
             }
         }
-        "count" => Value::from(text.matches(given.text(0)?.as_str()).count()),
+        "count" => Value::from(given.part(text, 1)?.matches(given.text(0)?.as_str()).count()),
         "isdigit" | "isdecimal" | "isnumeric" => every(char::is_numeric),
         "isalpha" => every(char::is_alphabetic),
         "isalnum" => every(char::is_alphanumeric),

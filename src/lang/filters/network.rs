@@ -88,7 +88,8 @@ impl Network {
 
     /// The address of a number: IPv4 if it fits and IPv6 is not wanted.
     pub(super) fn of_number(value: u128, prefix: Option<u32>, six: bool) -> Option<Self> {
-        let is_six = six || value > u128::from(u32::MAX);
+        let is_six =
+            six || value > u128::from(u32::MAX) || prefix.is_some_and(|prefix| prefix > 32);
         let width = if is_six { 128 } else { 32 };
         let prefix = prefix.unwrap_or(width);
         (prefix <= width).then_some(Self { is_six, value, prefix })

@@ -10,6 +10,9 @@ pub(super) const FILTERS: &[Filter] = &[
         let default = arguments.get("default").unwrap_or_else(|| Value::from(0.0));
         Ok(match value.as_str() {
             Some(text) => text.trim().parse::<f64>().map_or(default, Value::from),
+            None if value.kind() == minijinja::value::ValueKind::Bool => {
+                Value::from(if value.is_true() { 1.0 } else { 0.0 })
+            }
             None => f64::try_from(value.clone()).map_or(default, Value::from),
         })
     }),

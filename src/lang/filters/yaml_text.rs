@@ -153,7 +153,7 @@ struct Emitter<'a> {
     after_blank: bool,
     /// Whether the line has nothing but indentation so far.
     at_line_start: bool,
-    /// Whether the last scalar keeps the line ends that follow it.
+    /// Whether the last literal scalar keeps the line ends that follow it.
     open_ended: bool,
 }
 
@@ -292,7 +292,6 @@ impl Emitter<'_> {
         if !is_text && style != Style::Plain {
             self.indicator("!", true, false, false);
         }
-        self.open_ended = false;
         self.deeper(true, false, |emitter| match style {
             Style::Plain => emitter.plain(text, !is_key),
             Style::Single => emitter.single(text, !is_key),
@@ -399,6 +398,7 @@ impl Emitter<'_> {
             self.indicator(&self.document.indent.to_string(), false, false, false);
         }
         let end = text.len() - text.trim_end_matches(is_break).len();
+        self.open_ended = false;
         if end == 0 {
             self.indicator("-", false, false, false);
         } else if end > 1 || end == text.len() {
