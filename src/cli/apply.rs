@@ -1,18 +1,17 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::arguments::{ApplyArguments, ConvergeArguments, InventorySource};
 use super::converge::{Apply, Errand, execute, exit_code, prepare};
+use super::keys;
 use super::load::{Loaded, load};
-use super::prompt::Terminal;
 use super::sandbox::Hosts;
 use super::screen::{Screen, show};
 use super::{CliError, Surroundings};
 use crate::fleet::{PlanFile, SavedError, SavedPlan};
 use crate::inventory::ConnectionKind;
 use crate::project::Outline;
-use crate::secret::{Ask, Identities};
 
 /// `converge apply`: does exactly what a saved plan says, or refuses.
 pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Result<u8, CliError> {
@@ -24,7 +23,8 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Re
     let file = PlanFile::decode(&bytes).map_err(declined)?;
     check_signature(surroundings, arguments, &file)?;
     let body = if file.encrypted {
-        let identities = identities(surroundings, &arguments.identity)?;
+        let identities =
+            keys::identities(surroundings, &arguments.keys.identity, &keys::ask(surroundings))?;
         if identities.is_empty() {
             return Err(CliError::Usage(format!(
                 "{shown}: it is encrypted; name a key that reads it with --identity"
@@ -37,8 +37,11 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Re
     };
     let plan = SavedPlan::parse(&body).map_err(declined)?;
     let contents = Arc::new(plan.contents().map_err(declined)?);
-    let source =
-        InventorySource { inventory: plan.inventory.clone(), ..InventorySource::default() };
+    let source = InventorySource {
+        inventory: plan.inventory.clone(),
+        keys: arguments.keys.clone(),
+        ..InventorySource::default()
+    };
     let without_states =
         ConvergeArguments::without_states(&source, &arguments.connection, &arguments.output);
     let mut loaded = load(surroundings, &without_states)?;
@@ -61,38 +64,6 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Re
         execute(surroundings, &prepared, &errand, &mut |event| screen.event(event))?;
     show(surroundings, &prepared.loaded.compilation.sources, &diagnostics)?;
     Ok(exit_code(ended, errand.dry_run, arguments.output.exit_code))
-}
-
-/// The keys that are named on the command line and in the environment.
-fn identities(surroundings: &Surroundings, named: &[PathBuf]) -> Result<Identities, CliError> {
-    let terminal = Terminal { present: surroundings.error_terminal };
-    let ask: Ask = Arc::new(move |question| {
-        terminal.secret(question).ok().map(|password| password.reveal().to_owned())
-    });
-    let mut identities = Identities::default();
-    let mut add = |bytes: &[u8], place: &str| {
-        let added = identities.add(bytes, place, &ask);
-        added.map_err(|error| CliError::Usage(error.to_string()))
-    };
-    let variable = "CONVERGE_AGE_IDENTITY";
-    let given = surroundings.variable(variable).map(str::to_owned);
-    let from_environment = given.filter(|_| named.is_empty());
-    let file = match &from_environment {
-        // The key itself, as CI systems hand secrets to their jobs.
-        Some(key) if key.starts_with("AGE-SECRET-KEY-") => {
-            add(key.as_bytes(), variable)?;
-            None
-        }
-        Some(path) => Some(PathBuf::from(path)),
-        None => None,
-    };
-    for path in named.iter().chain(&file) {
-        let shown = path.display().to_string();
-        let bytes = std::fs::read(surroundings.directory.join(path))
-            .map_err(|error| CliError::Usage(format!("{shown} cannot be read: {error}")))?;
-        add(&bytes, &shown)?;
-    }
-    Ok(identities)
 }
 
 /// Where allowed signers are named, only their plans are taken; otherwise it is said what is not

@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Vars(VarsArguments),
     /// Draw the order of a host's resources, or say why one comes before another.
     Graph(GraphArguments),
+    /// Make keys; encrypt and decrypt files of variables and single values.
+    Secrets(SecretsArguments),
     /// The throw-away hosts of an inventory.
     Sandbox(SandboxArguments),
     /// Explain a kind and its arguments, or list the kinds.
@@ -75,9 +77,8 @@ pub(crate) struct ApplyArguments {
     /// Only plans that one of these has signed [default: .converge/allowed_signers, where that is].
     #[arg(long, value_name = "FILE")]
     pub(crate) allowed_signers: Option<PathBuf>,
-    /// A private key that an encrypted plan was encrypted to, age's or SSH's [env: CONVERGE_AGE_IDENTITY].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) identity: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
     /// Wait for hosts that another run is changing, instead of ending with 5.
@@ -187,6 +188,8 @@ pub(crate) struct VarsArguments {
     /// Run nothing that the project says: scripts, commands, lookups.
     #[arg(long)]
     pub(crate) untrusted: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -233,6 +236,29 @@ pub(crate) struct InventorySource {
     /// Run nothing that the project says: scripts, commands, lookups.
     #[arg(long)]
     pub(crate) untrusted: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
+    /// Whether what is encrypted need not be read: the command only looks at the project.
+    #[arg(skip)]
+    pub(crate) without_keys: bool,
+}
+
+/// The keys of secrets.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct KeyArguments {
+    /// Read what is encrypted with this private key, age's or SSH's [env: CONVERGE_AGE_IDENTITY].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
+    /// Read what Ansible Vault has encrypted with the password in this file, or that it prints if it is a program
+    /// [env: ANSIBLE_VAULT_PASSWORD_FILE].
+    #[arg(long, alias = "vault-pass-file", value_name = "FILE")]
+    pub(crate) vault_password_file: Vec<PathBuf>,
+    /// The same for a label of Ansible Vault; `prompt` asks for the password.
+    #[arg(long, value_name = "[ID@]FILE|prompt")]
+    pub(crate) vault_id: Vec<String>,
+    /// Ask for the password of Ansible Vault.
+    #[arg(long, alias = "ask-vault-password")]
+    pub(crate) ask_vault_pass: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -404,6 +430,69 @@ pub(crate) struct DocArguments {
     /// A kind; `play` for the keys of plays, `common` for those of all states.
     #[arg(value_name = "KIND")]
     pub(crate) topic: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SecretsArguments {
+    #[command(subcommand)]
+    pub(crate) action: SecretsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsAction {
+    /// Make a key in a new file, and print its public part.
+    Keygen(KeygenArguments),
+    /// Encrypt a file (x.yml becomes x.yml.age), or one value of a YAML file in its place.
+    Encrypt(CipherArguments),
+    /// Decrypt a file, or one value of a YAML file in its place; Ansible Vault's, too.
+    Decrypt(CipherArguments),
+    /// Edit an encrypted file with $VISUAL or $EDITOR.
+    Edit(CipherArguments),
+    /// Encrypt files, and values in files, to the present recipients.
+    Rekey(RekeyArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeygenArguments {
+    /// Where the private key goes; it is never overwritten.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Add the public key to .converge/recipients.
+    #[arg(long)]
+    pub(crate) add: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CipherArguments {
+    /// The file; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Only this value of a YAML file; dots lead into mappings.
+    #[arg(long, value_name = "NAME", conflicts_with = "output")]
+    pub(crate) value: Option<String>,
+    /// Write there, and leave the file as it is; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Encrypt with a passphrase in place of keys.
+    #[arg(short, long)]
+    pub(crate) passphrase: bool,
+    /// Encrypt to a public key, age's or SSH's, beside those in .converge/recipients.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) recipient: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RekeyArguments {
+    /// Files that are encrypted, or that have `!secret` values.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Encrypt to a public key, age's or SSH's, beside those in .converge/recipients.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) recipient: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
 }
 
 #[derive(Args, Debug)]

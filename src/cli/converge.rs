@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::arguments::{ConnectionArguments, ConvergeArguments, OutputArguments, PlanArguments};
 use super::declaring::Declaring;
+use super::keys::recipients;
 use super::load::{Loaded, load};
 use super::prompt::Terminal;
 use super::rollback::with_rollback;
@@ -24,7 +25,7 @@ use crate::fleet::{
 };
 use crate::inventory::{Connection, ConnectionKind};
 use crate::report::{self, Event, RunInfo};
-use crate::secret::{Recipients, SecretError};
+use crate::secret::Recipients;
 use crate::ssh::{AgentProgram, Client, Environment, Password, Privilege, Request};
 use crate::wire::PlanOptions;
 
@@ -109,7 +110,7 @@ fn converge(
         return surroundings.print(&lines(tags.iter().map(String::as_str))).map(|()| EXIT_OK);
     }
     let recipients = match &saving {
-        Some(saving) => recipients(surroundings, &loaded, saving.recipients)?,
+        Some(saving) => recipients(surroundings, &loaded.project.root, saving.recipients)?,
         None => Recipients::default(),
     };
     let mut screen = Screen::open(surroundings, &arguments.output, dry_run)?;
@@ -551,27 +552,6 @@ fn save(
         file.display()
     ));
     Ok(())
-}
-
-/// To whom a saved plan is encrypted: those of the project, and those that are named.
-fn recipients(
-    surroundings: &Surroundings,
-    loaded: &Loaded,
-    named: &[String],
-) -> Result<Recipients, CliError> {
-    let mut recipients = Recipients::default();
-    let wrong = |error: SecretError| CliError::Usage(error.to_string());
-    let path = loaded.project.root.join(".converge/recipients");
-    let shown = path.strip_prefix(&surroundings.directory).unwrap_or(&path).display().to_string();
-    match std::fs::read_to_string(&path) {
-        Ok(list) => recipients.add(&list, &shown).map_err(wrong)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(CliError::Usage(format!("{shown} cannot be read: {error}"))),
-    }
-    for key in named {
-        recipients.add(key, "--recipient").map_err(wrong)?;
-    }
-    Ok(recipients)
 }
 
 /// The run that is about to begin, as hosts keep it.

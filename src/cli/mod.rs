@@ -9,6 +9,7 @@ mod doc;
 mod graph;
 mod history;
 mod inventory;
+mod keys;
 mod lint;
 mod load;
 mod prompt;
@@ -17,6 +18,7 @@ mod rollback;
 mod sandbox;
 mod schema;
 mod screen;
+mod secrets;
 mod status;
 mod surroundings;
 mod undo;
@@ -45,7 +47,7 @@ const EXIT_REFUSED: u8 = 5;
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Commands of the contract that this version does not have.
-const LATER: [&str; 6] = ["facts", "logs", "restart", "rollback", "run", "secrets"];
+const LATER: [&str; 5] = ["facts", "logs", "restart", "rollback", "run"];
 
 /// Runs the command line and gives the process's exit code.
 pub fn main(surroundings: &Surroundings) -> ExitCode {
@@ -77,6 +79,7 @@ pub fn main(surroundings: &Surroundings) -> ExitCode {
         Some(Command::Inventory(options)) => inventory::run(surroundings, &options),
         Some(Command::Vars(options)) => vars::run(surroundings, &options),
         Some(Command::Graph(options)) => graph::run(surroundings, &options),
+        Some(Command::Secrets(options)) => secrets::run(surroundings, &options.action),
         Some(Command::Sandbox(options)) => sandbox::run(surroundings, &options),
         Some(Command::Doc(options)) => doc::run(surroundings, &options),
         Some(Command::Schema) => schema::run(surroundings),

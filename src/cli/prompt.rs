@@ -21,6 +21,16 @@ impl Terminal {
         ask(question)
             .ok_or_else(|| CliError::Usage(format!("no answer to the question for the {question}")))
     }
+
+    /// Asks whether something is to be done; no where nobody is there.
+    pub(super) fn agrees(&self, question: &str) -> bool {
+        let terminal = Term::stderr();
+        self.present
+            && terminal.write_str(&format!("{question} [y/N] ")).is_ok()
+            && terminal
+                .read_line()
+                .is_ok_and(|answer| ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
 }
 
 fn ask(question: &str) -> Option<Password> {

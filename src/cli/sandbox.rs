@@ -95,7 +95,7 @@ pub(super) fn run(
 ) -> Result<u8, CliError> {
     let mut diagnostics = Diagnostics::default();
     let source =
-        InventorySource { inventory: arguments.inventory.clone(), limit: None, untrusted: false };
+        InventorySource { inventory: arguments.inventory.clone(), ..InventorySource::default() };
     let loaded = load::inventory(surroundings, &source, &[], &mut diagnostics)?;
     let mut names = Vec::new();
     for host in loaded.inventory.hosts() {

@@ -18,6 +18,8 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &VarsArguments) -> Res
         inventory: arguments.inventory.clone(),
         limit: None,
         untrusted: arguments.untrusted,
+        keys: arguments.keys.clone(),
+        without_keys: false,
     };
     let reading =
         ConvergeArguments::reading(arguments.state_file.as_deref(), &source, &arguments.extra_vars);

@@ -1,11 +1,22 @@
 //! What only those may read who have a key: encrypted as age does it (age-encryption.org/v1), to
-//! X25519 and SSH keys.
+//! X25519 and SSH keys or with a passphrase, or as Ansible Vault does it, which is only read.
+//!
+//! The room may know files that it is given, and whom to ask for passphrases. It must never know
+//! where keys are named (that is the command line's), nor what a secret is used for.
+
+mod keyring;
+mod replace;
+mod vault;
+
+pub use keyring::{KeyError, Keyring, OpenIdentities, VaultPassword, is_encrypted};
+pub use replace::{create_private, replace_file};
+pub use vault::VAULT_MARK;
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use age::armor::ArmoredReader;
-use age::secrecy::SecretString;
+use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use age::secrecy::{ExposeSecret, SecretString};
 use age::{Callbacks, DecryptError, Decryptor, EncryptError, Encryptor, Identity, IdentityFile};
 
 /// The largest work factor of a passphrase that is tried: 2^22 takes some seconds.
@@ -137,14 +148,60 @@ impl Identities {
         self.keys.is_empty()
     }
 
-    /// Decrypts what was encrypted to one of them.
+    /// Decrypts what was encrypted to one of them, armored or not.
     pub fn decrypt(&self, cipher: &[u8]) -> Result<Vec<u8>, SecretError> {
-        let decryptor = Decryptor::new_buffered(cipher)?;
+        let decryptor = Decryptor::new(ArmoredReader::new(cipher.trim_ascii_start()))?;
         let keys = self.keys.iter().map(AsRef::as_ref);
         let mut plain = Vec::new();
         decryptor.decrypt(keys)?.read_to_end(&mut plain)?;
         Ok(plain)
     }
+}
+
+/// A new key of age.
+pub struct NewIdentity {
+    /// The private part: `AGE-SECRET-KEY-…`.
+    pub secret: String,
+    /// The public part: `age1…`.
+    pub public: String,
+}
+
+/// Makes a key of age (X25519).
+pub fn generate() -> NewIdentity {
+    let key = age::x25519::Identity::generate();
+    let public = key.to_public().to_string();
+    NewIdentity { secret: key.to_string().expose_secret().to_owned(), public }
+}
+
+/// What was encrypted, as lines of text.
+pub fn armored(cipher: &[u8]) -> Result<String, SecretError> {
+    let mut writer = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
+    writer.write_all(cipher)?;
+    Ok(String::from_utf8_lossy(&writer.finish()?).into_owned())
+}
+
+/// Encrypts with a passphrase.
+pub fn encrypt_with_passphrase(plain: &[u8], passphrase: &str) -> Result<Vec<u8>, SecretError> {
+    let encryptor = Encryptor::with_user_passphrase(SecretString::from(passphrase.to_owned()));
+    let mut writer = encryptor.wrap_output(Vec::new())?;
+    writer.write_all(plain)?;
+    Ok(writer.finish()?)
+}
+
+/// Whether something was encrypted with a passphrase.
+pub fn needs_passphrase(cipher: &[u8]) -> Result<bool, SecretError> {
+    let reader = ArmoredReader::new(cipher.trim_ascii_start());
+    Ok(Decryptor::new(reader)?.is_scrypt())
+}
+
+/// Decrypts what was encrypted with a passphrase.
+fn decrypt_with_passphrase(cipher: &[u8], passphrase: String) -> Result<Vec<u8>, SecretError> {
+    let decryptor = Decryptor::new(ArmoredReader::new(cipher.trim_ascii_start()))?;
+    let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase));
+    identity.set_max_work_factor(WORK_FACTOR);
+    let mut plain = Vec::new();
+    decryptor.decrypt(std::iter::once(&identity as &dyn Identity))?.read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 /// Asks for passphrases, and for nothing else.
@@ -170,7 +227,6 @@ impl Callbacks for Asking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use age::secrecy::ExposeSecret;
 
     fn nobody() -> Ask {
         Arc::new(|_| None)
