@@ -125,7 +125,10 @@ fn place(said: &LayerValue, sources: &Sources) -> VariablePlace {
     VariablePlace {
         layer: said.layer.clone(),
         at: sources.place(said.span).to_string(),
-        text: sources.slice(said.span),
+        text: match sources.is_hidden(said.span.source) {
+            true => String::from("(secret)"),
+            false => sources.slice(said.span),
+        },
     }
 }
 

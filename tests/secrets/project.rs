@@ -150,3 +150,30 @@ fn variables_are_encrypted_wherever_they_stand() {
     assert!(said.contains("a secret cannot stand in `command`"), "{said}");
     assert!(said.ends_with("1 error; no host was touched\n"), "{said}");
 }
+
+#[test]
+fn an_argument_of_the_type_secret_is_one() {
+    let project = Project::new();
+    project.write("inventory/test.yml", "all:\n  hosts:\n    web1:\n");
+    let kind = "kind: app\narguments:\n  name: { key: true }\n  token: { type: secret, required: true }\n  port: { type: integer, default: 1 }\nstates:\n  - command: \"login {{ token }} {{ port }}\"\n";
+    project.write("kinds/app.yml", kind);
+    let said = said(&project, "- app: shop\n  token: hunter2", &[]);
+    assert!(said.starts_with("error: a secret cannot stand in `command`"), "{said}");
+}
+
+#[test]
+fn variables_are_shown_and_linted_without_secrets() {
+    let project = project();
+    let shown = project.succeeds(&[&["vars", "-i", "test", "web1"][..], &KEYS].concat());
+    assert!(shown.contains("(secret)") && !shown.contains("hunter2"), "{shown}");
+    assert!(!shown.contains("tr0ub4dor") && !shown.contains("9f8e7d"), "{shown}");
+    let explain = ["vars", "-i", "test", "web1", "--explain", "api_token"];
+    let shown = project.succeeds(&[&explain[..], &KEYS].concat());
+    assert!(shown.contains("(secret)") && !shown.contains("9f8e7d"), "{shown}");
+    // A linter needs no keys.
+    project.write(
+        "state.yml",
+        "hosts: all\nvars:\n  db_password: \"{{ database.password }}\"\nstates:\n  - file: /etc/x\n    content: \"{{ db_password }} {{ smtp_password }}\"\n    mode: 0600\n",
+    );
+    project.succeeds(&["lint", "-i", "test", "state.yml"]);
+}
