@@ -280,7 +280,8 @@ fn every_option_has_its_line() {
     }
     assert!(count > 15, "the help was not understood:\n{help}");
     let commands = ["plan", "apply", "undo", "status", "history", "test", "inventory", "sandbox"];
-    for command in commands.into_iter().chain(["doc", "schema", "vars", "graph", "lint"]) {
+    let more = ["doc", "schema", "vars", "graph", "lint", "secrets"];
+    for command in commands.into_iter().chain(more) {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in --help");
         assert!(page.contains(&format!("converge {command}")), "{command} is not on the page");
     }

@@ -29,6 +29,7 @@ use converge::inventory::{Given, Inventory, Spec};
 use converge::lang::{CompileOptions, ContentStore, Facts, LookupEnvironment, Program, Templates};
 use converge::project::{Compilation, Compiled};
 use converge::report::{RunInfo, Verdict};
+use converge::secret::Keyring;
 use converge::wire::Outcome;
 use converge::world::RemotePath;
 use serde_json::{Value, json};
@@ -89,7 +90,7 @@ impl Bench {
         let mut diagnostics = Diagnostics::default();
         let spec = Spec::new(vec![Given::Hosts(String::from("localhost,"))], project.clone());
         let inventory = Inventory::load(&sources, &spec, &mut diagnostics);
-        let program = Program::load(&sources, &path, None, &mut diagnostics);
+        let program = Program::load(&sources, &path, None, &Keyring::default(), &mut diagnostics);
         let lookup = LookupEnvironment { variables: BTreeMap::new(), project };
         let templates = Arc::new(Templates::new(sources.clone(), false, lookup));
         let compilation = Compilation::new(

@@ -38,7 +38,10 @@ fn own_facts_are_what_commands_write() {
     assert!(planned.text.contains("+apples 3 root"), "{}", planned.text);
     hosts.converge_file(FILE).succeeds();
     assert_eq!(hosts.sh("a", "cat /srv/facts"), "apples 3 root\nhello\n");
-    assert_eq!(hosts.sh("b", "cat /srv/facts /srv/large /srv/number2 /srv/none"), "none 3 root\nhello\nx2none");
+    assert_eq!(
+        hosts.sh("b", "cat /srv/facts /srv/large /srv/number2 /srv/none"),
+        "none 3 root\nhello\nx2none"
+    );
     hosts.converge_file(FILE).succeeds().assert_unchanged();
     // As whom the play becomes.
     let other = FILE.replace("become: true", "become: true\nbecome_user: who");

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use converge::change::Mask;
 use converge::diagnostic::{Diagnostics, Sources};
 use converge::lang::yaml::{self, Node};
 use converge::lang::{Evaluated, Facts, Layer, LookupEnvironment, Rendered, Scope, Templates};
@@ -56,7 +57,7 @@ fn scope(sources: &Arc<Sources>, variables: Option<&Node>, environment: Option<&
     let templates = Arc::new(Templates::new(sources.clone(), false, lookup));
     let variables =
         entries(variables).map(|(name, node)| (Arc::from(name), node.clone())).collect();
-    let layer = Arc::new(Layer { label: String::new(), variables });
+    let layer = Arc::new(Layer { label: String::new(), variables, locked: false });
     Scope::new(templates, vec![layer], BTreeMap::new(), Facts::Unknown)
 }
 
@@ -93,7 +94,7 @@ fn answers() -> BTreeMap<String, (Answer, Answer)> {
         let variables = read(&sources, &folder().join("templates/variables.yml"));
         let scope = scope(&sources, Some(&variables), None);
         let ours = match scope.render_file(&path, variables.span) {
-            Ok(Rendered::Known(text)) => Some(Json::String(text)),
+            Ok(Rendered::Known(text, _)) => Some(Json::String(text)),
             Ok(Rendered::Unknown) => panic!("{} asks for facts", path.display()),
             Err(_) => None,
         };
@@ -142,5 +143,8 @@ fn templates_below_the_working_directory_find_what_they_include() {
     let sources = Arc::new(Sources::default());
     let variables = read(&sources, &folder().join("templates/variables.yml"));
     let rendered = scope(&sources, Some(&variables), None).render_file(path, variables.span);
-    assert_eq!(rendered.unwrap(), Rendered::Known(String::from("outer(\nsimple shop)\n")));
+    assert_eq!(
+        rendered.unwrap(),
+        Rendered::Known(String::from("outer(\nsimple shop)\n"), Mask::default())
+    );
 }

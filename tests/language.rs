@@ -20,12 +20,13 @@ use converge::lang::{
     Skipped, Templates,
 };
 use converge::project::{Compilation, Download};
+use converge::secret::Keyring;
 
 /// Compiles all plays of a state file for a host without variables.
 fn compile(path: &Path, facts: &Facts, options: &CompileOptions) -> (Vec<Declaration>, String) {
     let sources = Arc::new(Sources::default());
     let mut diagnostics = Diagnostics::default();
-    let program = Program::load(&sources, path, None, &mut diagnostics);
+    let program = Program::load(&sources, path, None, &Keyring::default(), &mut diagnostics);
     let lookup = LookupEnvironment { project: PathBuf::from("tests"), ..Default::default() };
     let templates = Arc::new(Templates::new(sources.clone(), false, lookup));
     let contents = ContentStore::default();
@@ -52,7 +53,7 @@ fn said(state_file: Option<&Path>, inventory: &Path) -> String {
     let spec = Spec::new(vec![Given::Path(inventory.to_owned())], PathBuf::new());
     let inventory = Inventory::load(&sources, &spec, &mut diagnostics);
     let program = match state_file {
-        Some(path) => Program::load(&sources, path, None, &mut diagnostics),
+        Some(path) => Program::load(&sources, path, None, &Keyring::default(), &mut diagnostics),
         None => Program::without_states(&sources),
     };
     let compilation = Compilation::new(
@@ -97,6 +98,7 @@ fn listed(declarations: &[Declaration]) -> String {
         match &declaration.skipped {
             Some(Skipped::When(condition)) => write!(list, " unless {condition}").unwrap(),
             Some(Skipped::Tags) => list.push_str(" (other tags)"),
+            Some(Skipped::Locked) => list.push_str(" (locked)"),
             Some(Skipped::Undecided) => list.push_str(" (undecided)"),
             None if declaration.declared.is_none() => list.push_str(" (unknown)"),
             None => {}

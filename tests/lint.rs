@@ -14,13 +14,14 @@ use converge::diagnostic::{Diagnostics, Severity, Sources, Style};
 use converge::lang::{CompileOptions, LookupEnvironment, Program, Templates};
 use converge::lint::{Finding, Level, Levels, Linter, RULES, Rule, Subject};
 use converge::project::{Compilation, Nothing};
+use converge::secret::Keyring;
 use serde_json::{Value, json};
 
 /// What is said of a state file for hosts that nobody knows.
 fn findings(path: &Path, levels: &Levels) -> Vec<Finding> {
     let sources = Arc::new(Sources::default());
     let mut diagnostics = Diagnostics::default();
-    let program = Program::load(&sources, path, None, &mut diagnostics);
+    let program = Program::load(&sources, path, None, &Keyring::default(), &mut diagnostics);
     let project = path.parent().unwrap().to_owned();
     let lookup = LookupEnvironment { project, ..LookupEnvironment::default() };
     let templates = Arc::new(Templates::new(sources.clone(), false, lookup));

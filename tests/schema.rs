@@ -170,8 +170,16 @@ fn the_examples_of_the_book_are_right() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(right >= 30, "only {right} examples are state files");
     // Inventories, variables, settings, jobs of other programs.
-    let no_state_files =
-        ["command-line", "editors", "getting-started", "inventory", "plans", "runs", "sandbox"];
+    let no_state_files = [
+        "command-line",
+        "editors",
+        "getting-started",
+        "inventory",
+        "plans",
+        "runs",
+        "sandbox",
+        "secrets",
+    ];
     for name in other {
         let known = no_state_files.iter().any(|page| name == format!("book/src/{page}.md"));
         assert!(known, "{name} has an example that is no state file");

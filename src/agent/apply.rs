@@ -310,14 +310,16 @@ impl Applier<'_> {
             return Some(Outcome::Met { because });
         }
         if plan.ignored && !disturbed {
-            return Some(Outcome::Failed { message: plan.because.clone(), ignored: true });
+            let message = self.planner.mask.hide(&plan.because).into_owned();
+            return Some(Outcome::Failed { message, ignored: true });
         }
         if plan.verdict == Verdict::Ok
             && !disturbed
             && plan.changes.is_empty()
             && node.onfail.is_none()
         {
-            return Some(Outcome::Met { because: plan.because.clone() });
+            let because = self.planner.mask.hide(&plan.because).into_owned();
+            return Some(Outcome::Met { because });
         }
         if node.unless.is_empty() && node.onlyif.is_empty() {
             return None;
@@ -394,6 +396,7 @@ impl Applier<'_> {
     }
 
     pub(super) fn failed(&self, node: &Node, message: String) -> Outcome {
+        let message = self.planner.mask.hide(&message).into_owned();
         Outcome::Failed { message, ignored: node.ignore_errors }
     }
 

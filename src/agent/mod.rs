@@ -453,6 +453,8 @@ impl Session<'_> {
             store: self.store,
             actors: &actors,
             diff: options.diff,
+            mask: graph.mask(),
+            hidden_before: records.scope(&run).map(|scope| scope.hidden()).unwrap_or_default(),
             untrusted: options.untrusted,
             owed: by_debtor(&records.owed(&run)),
             boot: boot_id(),

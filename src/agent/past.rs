@@ -62,6 +62,8 @@ impl Session<'_> {
             store: self.store,
             actors: &actors,
             diff: false,
+            mask: graph.mask(),
+            hidden_before: HashSet::new(),
             untrusted: true,
             owed: HashMap::new(),
             boot: String::new(),

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::contents::Store;
@@ -6,7 +6,7 @@ use super::environment::environment_of;
 use super::journal::{Debt, How};
 use super::show::SHOWN;
 use super::steps::Steps;
-use crate::change::{self, Account, Change, Content, HomeDirectory};
+use crate::change::{self, Account, Change, Content, HomeDirectory, Mask};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{
     Actor, Changed, Contents, Declared, OwedReaction, PlanError, Planned, Planning, Watched,
@@ -70,6 +70,10 @@ pub(super) struct Planner<'a> {
     pub(super) store: &'a Store,
     pub(super) actors: &'a HashMap<Option<String>, Actor>,
     pub(super) diff: bool,
+    /// The secrets of all of the graph's nodes.
+    pub(super) mask: Mask,
+    /// What earlier runs have hidden, as records name it.
+    pub(super) hidden_before: HashSet<String>,
     /// Guards are not run: what they decide waits.
     pub(super) untrusted: bool,
     /// What earlier runs owe, by whom it is owed to.
@@ -509,7 +513,7 @@ impl Planner<'_> {
     /// The pending changes, near and far, that a node comes after. The nearest ones stand for
     /// those before them.
     fn pending_before(&self, node: &Node, plan: &Plan) -> Vec<NodeIndex> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut stack: Vec<NodeIndex> = node.after.clone();
         // A play comes after all of the plays before it.
         let mut pending: Vec<NodeIndex> = (0..)

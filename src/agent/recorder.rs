@@ -82,7 +82,8 @@ impl<'a> Recorder<'a> {
                 become_user: node.become_user.clone(),
                 environment_file: node.environment_file.clone(),
                 timeout: node.timeout,
-                sensitive: node.sensitive,
+                // A later run has other secrets, or none: what it takes back it cannot mask.
+                sensitive: if node.mask.is_empty() { node.sensitive } else { Some(true) },
                 changes: changes
                     .iter()
                     .map(|change| without_secrets(change, node.sensitive))

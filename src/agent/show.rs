@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::contents::SMALL;
+use super::journal::target_of_path;
 use super::plan::{NodePlan, Planner};
-use crate::change::{self, Change, Content, Sides};
-use crate::graph::{Node, NodeIndex};
+use crate::change::{self, Change, Content, Masking, Sides};
+use crate::graph::{Node, NodeIndex, Work};
 use crate::kind::Contents;
 use crate::report::ChangeView;
 use crate::wire::{PlannedNode, ShownChange};
@@ -42,7 +43,7 @@ impl Planner<'_> {
                 let private = made_private(&plan.changes);
                 plan.changes.iter().filter_map(move |one| match one {
                     Change::Content { after: Content::File(id), .. }
-                        if !self.hidden(node, one, &private, Some(world)) =>
+                        if self.hidden(node, one, &private, Some(world)) != Hidden::All =>
                     {
                         Some(*id)
                     }
@@ -56,7 +57,7 @@ impl Planner<'_> {
             .map(|(index, plan, ms)| PlannedNode {
                 node: *index,
                 verdict: plan.verdict,
-                because: plan.because.clone(),
+                because: self.mask.hide(&plan.because).into_owned(),
                 depends_on: plan.depends_on.clone(),
                 assuming: plan.assuming.clone(),
                 owed: plan.owed,
@@ -67,26 +68,47 @@ impl Planner<'_> {
             .collect())
     }
 
-    /// Whether a content may not be shown: it says so, or not everybody may read the file.
+    /// How much of a content may not be shown: it says so, or not everybody may read the file. Where
+    /// it is known what of a declared content is secret, the rest of it is shown in any case.
     fn hidden(
         &self,
         node: &Node,
         change: &Change,
         made_private: &HashSet<&RemotePath>,
         world: Option<&World<'_>>,
-    ) -> bool {
-        // A stranger does not say what may be shown.
-        if let Some(sensitive) = node.sensitive.filter(|sensitive| *sensitive || !self.untrusted) {
-            return sensitive;
+    ) -> Hidden {
+        let Change::Content { path, after, .. } = change else { return Hidden::Nothing };
+        // What the host makes of a secret that is too short cannot be told from the rest.
+        if node.sensitive == Some(true) || node.mask.has_short() {
+            return Hidden::All;
         }
-        let Change::Content { path, .. } = change else { return false };
-        made_private.contains(path)
+        // A stranger does not say what may be shown.
+        if node.sensitive == Some(false) && !self.untrusted {
+            return Hidden::Nothing;
+        }
+        let private = made_private.contains(path)
             || (self.untrusted && self.stands_apart(path))
             || match world {
                 Some(world) => world.entry(path).map(|found| found.value),
                 None => self.host.entry(path),
             }
-            .map_or(true, |entry| entry.metadata().is_some_and(is_private))
+            .map_or(true, |entry| entry.metadata().is_some_and(is_private));
+        // Where no secret is known any more, what stands there may have the one that was.
+        let had_secret =
+            || node.mask.is_empty() && self.hidden_before.contains(&target_of_path(path));
+        match private {
+            false if had_secret() => Hidden::Old,
+            false => Hidden::Nothing,
+            true if self.untrusted || node.mask.is_empty() => Hidden::All,
+            true => match (&node.work, after) {
+                (Work::Resource(declared), Content::File(id))
+                    if declared.kind().content() == Some(*id) =>
+                {
+                    Hidden::Old
+                }
+                _ => Hidden::All,
+            },
+        }
     }
 
     /// Whether not everybody may enter the folders on the way to a path.
@@ -128,7 +150,9 @@ impl Planner<'_> {
             .iter()
             .map(|one| {
                 let view = match one {
-                    Change::Content { .. } if self.hidden(node, one, &private, world) => {
+                    Change::Content { .. }
+                        if self.hidden(node, one, &private, world) == Hidden::All =>
+                    {
                         change::view(one, Sides::Hidden)
                     }
                     Change::Content { path, before, after }
@@ -163,8 +187,12 @@ impl Planner<'_> {
                         if lost(before, old.is_some()) || lost(after, new.is_some()) {
                             change::view(one, Sides::Omitted)
                         } else {
-                            let sides =
-                                Sides::Shown { before: old.as_deref(), after: new.as_deref() };
+                            let hide_old = self.hidden(node, one, &private, world) == Hidden::Old;
+                            let sides = Sides::Shown {
+                                before: old.as_deref(),
+                                after: new.as_deref(),
+                                masking: Masking { mask: &self.mask, hide_old },
+                            };
                             change::view(one, sides)
                         }
                     }
@@ -174,6 +202,11 @@ impl Planner<'_> {
                     Change::Act(change::Act::Run(_)) if node.sensitive == Some(true) => {
                         ChangeView { target: String::from("(hidden)"), ..view }
                     }
+                    Change::Act(_) | Change::Unit { .. } | Change::Account { .. } => ChangeView {
+                        target: self.mask.hide(&view.target).into_owned(),
+                        diff: self.mask.hide(&view.diff).into_owned(),
+                        ..view
+                    },
                     _ => view,
                 };
                 let view =
@@ -183,6 +216,17 @@ impl Planner<'_> {
             })
             .collect()
     }
+}
+
+/// How much of a content's difference is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hidden {
+    /// All is shown but for what is secret.
+    Nothing,
+    /// What stood there before.
+    Old,
+    /// Nothing is shown.
+    All,
 }
 
 /// How many bytes there are to look at in order to show a change, of contents of at most `each`.

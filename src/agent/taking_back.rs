@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::journal::{How, Left, Objects, Owes, PastJournal, Reacting, Scope, Thing};
-use crate::change::{Account, Act, Change, Content, PackageMove, inverse};
+use crate::change::{Account, Act, Change, Content, Mask, PackageMove, inverse};
 use crate::graph::{Graph, Node, NodeIndex, Work};
 use crate::kind::{Claim, Footprint, Restore, Since};
 use crate::lang::Prune;
@@ -36,6 +36,7 @@ fn node(index: usize, id: ResourceId, at: String, play: u32, work: Work) -> Node
         timeout: None,
         ignore_errors: false,
         sensitive: None,
+        mask: Mask::default(),
         prune: None,
         confirm_connection: None,
     }

@@ -6,6 +6,7 @@ mod accounts;
 mod diff;
 pub mod files;
 mod inverse;
+mod mask;
 mod overlay;
 pub mod packages;
 mod render;
@@ -14,8 +15,9 @@ mod types;
 mod units;
 
 pub use accounts::apply as apply_account;
-pub use diff::sanitize;
+pub use diff::{Masking, sanitize};
 pub use inverse::{Inverse, inverse};
+pub use mask::{Mask, SECRET};
 pub use overlay::lay_over;
 pub use packages::{apply as apply_packages, is_within, merge as merge_packages};
 pub use render::{Sides, view};

@@ -11,6 +11,8 @@ pub enum Sides<'a> {
         before: Option<&'a [u8]>,
         /// What is to stand there.
         after: Option<&'a [u8]>,
+        /// What of them is not shown.
+        masking: diff::Masking<'a>,
     },
     /// Not everybody may see them.
     Hidden,
@@ -56,13 +58,15 @@ fn content(path: &str, before: &Content, after: &Content, sides: Sides<'_>) -> S
     match (before, after, sides) {
         (Content::Absent | Content::File(_), Content::Absent | Content::File(_), sides) => {
             match sides {
-                Sides::Shown { before, after }
+                Sides::Shown { before, after, .. }
                     if before.is_none_or(<[u8]>::is_empty)
                         && after.is_none_or(<[u8]>::is_empty) =>
                 {
                     format!("{} → {}\n", describe(old), describe(new))
                 }
-                Sides::Shown { before, after } => diff::unified(path, before, after),
+                Sides::Shown { before, after, masking } => {
+                    diff::masked(path, before, after, &masking)
+                }
                 Sides::Hidden => {
                     format!("{} → {} (hidden)\n", describe(before), describe(after))
                 }

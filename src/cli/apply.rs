@@ -24,7 +24,7 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Re
     check_signature(surroundings, arguments, &file)?;
     let body = if file.encrypted {
         let identities =
-            keys::identities(surroundings, &arguments.identity, &keys::ask(surroundings))?;
+            keys::identities(surroundings, &arguments.keys.identity, &keys::ask(surroundings))?;
         if identities.is_empty() {
             return Err(CliError::Usage(format!(
                 "{shown}: it is encrypted; name a key that reads it with --identity"
@@ -37,8 +37,11 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &ApplyArguments) -> Re
     };
     let plan = SavedPlan::parse(&body).map_err(declined)?;
     let contents = Arc::new(plan.contents().map_err(declined)?);
-    let source =
-        InventorySource { inventory: plan.inventory.clone(), ..InventorySource::default() };
+    let source = InventorySource {
+        inventory: plan.inventory.clone(),
+        keys: arguments.keys.clone(),
+        ..InventorySource::default()
+    };
     let without_states =
         ConvergeArguments::without_states(&source, &arguments.connection, &arguments.output);
     let mut loaded = load(surroundings, &without_states)?;

@@ -77,9 +77,8 @@ pub(crate) struct ApplyArguments {
     /// Only plans that one of these has signed [default: .converge/allowed_signers, where that is].
     #[arg(long, value_name = "FILE")]
     pub(crate) allowed_signers: Option<PathBuf>,
-    /// A private key that an encrypted plan was encrypted to, age's or SSH's [env: CONVERGE_AGE_IDENTITY].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) identity: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
     /// Wait for hosts that another run is changing, instead of ending with 5.
@@ -189,6 +188,8 @@ pub(crate) struct VarsArguments {
     /// Run nothing that the project says: scripts, commands, lookups.
     #[arg(long)]
     pub(crate) untrusted: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -235,6 +236,11 @@ pub(crate) struct InventorySource {
     /// Run nothing that the project says: scripts, commands, lookups.
     #[arg(long)]
     pub(crate) untrusted: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
+    /// Whether what is encrypted need not be read: the command only looks at the project.
+    #[arg(skip)]
+    pub(crate) without_keys: bool,
 }
 
 /// The keys of secrets.
@@ -245,13 +251,13 @@ pub(crate) struct KeyArguments {
     pub(crate) identity: Vec<PathBuf>,
     /// Read what Ansible Vault has encrypted with the password in this file, or that it prints if it is a program
     /// [env: ANSIBLE_VAULT_PASSWORD_FILE].
-    #[arg(long, visible_alias = "vault-pass-file", value_name = "FILE")]
+    #[arg(long, alias = "vault-pass-file", value_name = "FILE")]
     pub(crate) vault_password_file: Vec<PathBuf>,
     /// The same for a label of Ansible Vault; `prompt` asks for the password.
     #[arg(long, value_name = "[ID@]FILE|prompt")]
     pub(crate) vault_id: Vec<String>,
     /// Ask for the password of Ansible Vault.
-    #[arg(long, visible_alias = "ask-vault-password")]
+    #[arg(long, alias = "ask-vault-password")]
     pub(crate) ask_vault_pass: bool,
 }
 

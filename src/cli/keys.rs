@@ -22,7 +22,8 @@ pub(super) fn keyring(
     let (near, arguments) = (surroundings.clone(), arguments.clone());
     let passwords =
         move || vault_passwords(&near, &arguments, untrusted).map_err(|error| error.to_string());
-    Keyring::new(Box::new(open), Box::new(passwords), ask(surroundings))
+    // A check of a stranger's project has no keys.
+    Keyring::new(Box::new(open), Box::new(passwords), ask(surroundings)).optional(untrusted)
 }
 
 /// Asks at the terminal.

@@ -2,14 +2,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::arguments::{InventorySource, LintArguments};
+use super::arguments::{InventorySource, KeyArguments, LintArguments};
 use super::converge::bound_memory;
+use super::keys;
 use super::load;
 use super::{CliError, EXIT_OK, EXIT_USAGE, Surroundings};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Sources, Span, Style};
 use crate::lang::{CompileOptions, Fetch, Layer, Program};
 use crate::lint::{Finding, Format, Level, Levels, Linter, RULES, Subject, UnknownRule, rule};
 use crate::project::{Compilation, LintSettings, Nothing, Project, texts_below};
+use crate::secret::Keyring;
 
 /// `converge lint`: all that a run would say before it connects, and what is likely wrong.
 pub(super) fn run(surroundings: &Surroundings, arguments: &LintArguments) -> Result<u8, CliError> {
@@ -82,7 +84,13 @@ fn without_included(project: &Project, paths: Vec<PathBuf>, untrusted: bool) -> 
             let shown = PathBuf::from(project.shown(path));
             let sources = Sources::default();
             let confined = untrusted.then_some(project.root.as_path());
-            let program = Program::load(&sources, &shown, confined, &mut Diagnostics::default());
+            let program = Program::load(
+                &sources,
+                &shown,
+                confined,
+                &Keyring::default().optional(true),
+                &mut Diagnostics::default(),
+            );
             (real(path), program.files.into_iter().collect())
         })
         .collect();
@@ -107,6 +115,10 @@ fn one(
 ) -> Result<Vec<Finding>, CliError> {
     let mut diagnostics = Diagnostics::default();
     let folder = load::folder_of(Some(path));
+    let keys = KeyArguments::default();
+    // What is encrypted need not be read in order to look at the rest.
+    let keyring = keys::keyring(surroundings, &keys, arguments.untrusted).optional(true);
+    let mut keyring = Arc::new(keyring);
     let (project, sources, inventory) = if arguments.inventory.is_empty() {
         let sources = Arc::new(Sources::default());
         let project = Project::find(&surroundings.directory, &sources, &mut diagnostics);
@@ -116,8 +128,11 @@ fn one(
             inventory: arguments.inventory.clone(),
             limit: None,
             untrusted: arguments.untrusted,
+            without_keys: true,
+            ..InventorySource::default()
         };
         let loaded = load::inventory(surroundings, &source, &folder, &mut diagnostics)?;
+        keyring = loaded.keyring;
         (loaded.project, loaded.sources, Some(loaded.inventory))
     };
     let mut levels = levels(&project.settings.lint, &mut diagnostics);
@@ -127,10 +142,16 @@ fn one(
     }
     let confined = arguments.untrusted.then_some(project.root.as_path());
     let shown = PathBuf::from(project.shown(path));
-    let program = Program::load(&sources, &shown, confined, &mut diagnostics);
+    let program = Program::load(&sources, &shown, confined, &keyring, &mut diagnostics);
     let extra = &arguments.extra_vars;
-    let extra = load::extra_variables(extra, &surroundings.directory, &sources, &mut diagnostics)?;
-    let templates = load::templates(surroundings, &project, &sources, arguments.untrusted);
+    let extra = load::extra_variables(
+        extra,
+        &surroundings.directory,
+        &sources,
+        &keyring,
+        &mut diagnostics,
+    )?;
+    let templates = load::templates(surroundings, &project, &sources, arguments.untrusted, keyring);
     // A stranger's project is refused what a plan of it would be refused.
     let fetch: Option<Arc<dyn Fetch>> = match arguments.untrusted {
         true => None,

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::arguments::{ConvergeArguments, InventorySource};
+use super::keys;
 use super::screen::show;
 use super::{CliError, Surroundings};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::inventory::{Connection, ConnectionKind, Given, Inventory, Pattern, Spec, Trust};
 use crate::lang::yaml::{self, Node};
-use crate::lang::{CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates};
+use crate::lang::{
+    CompileOptions, ContentStore, Layer, LookupEnvironment, Program, Templates, add_file,
+};
 use crate::project::{Compilation, Download, Nothing, Outline, Project};
 use crate::report::RunInfo;
+use crate::secret::Keyring;
 use crate::world::Digests;
 
 /// Why there is nothing to be done.
@@ -42,6 +46,7 @@ pub(super) struct LoadedInventory {
     pub(super) sources: Arc<Sources>,
     pub(super) inventory: Inventory,
     pub(super) name: String,
+    pub(super) keyring: Arc<Keyring>,
 }
 
 /// Reads an inventory; `beside` are further folders with variables.
@@ -72,11 +77,14 @@ pub(super) fn inventory(
     }
     let mut spec = Spec::new(given, surroundings.directory.clone());
     spec.beside = beside.to_vec();
+    let keyring = keys::keyring(surroundings, &source.keys, source.untrusted);
+    let keyring = Arc::new(keyring.optional(source.untrusted || source.without_keys));
+    spec.keyring = keyring.clone();
     if source.untrusted {
         spec.trust = Trust::Untrusted { project: project.root.clone() };
     }
     let inventory = Inventory::load(&sources, &spec, diagnostics);
-    Ok(LoadedInventory { project, sources, inventory, name: names.join("+") })
+    Ok(LoadedInventory { project, sources, inventory, name: names.join("+"), keyring })
 }
 
 /// The hosts that `--limit` leaves.
@@ -122,12 +130,12 @@ pub(super) fn read(
     }
     let loaded =
         inventory(surroundings, &arguments.source, &folder_of(path.as_deref()), diagnostics)?;
-    let LoadedInventory { project, sources, inventory, name } = loaded;
+    let LoadedInventory { project, sources, inventory, name, keyring } = loaded;
     let confined = arguments.source.untrusted.then_some(project.root.as_path());
     let program = match &path {
         Some(path) => {
             let shown = PathBuf::from(project.shown(path));
-            Program::load(&sources, &shown, confined, diagnostics)
+            Program::load(&sources, &shown, confined, &keyring, diagnostics)
         }
         None => Program::without_states(&sources),
     };
@@ -136,9 +144,11 @@ pub(super) fn read(
         &arguments.extra_vars,
         &surroundings.directory,
         &sources,
+        &keyring,
         diagnostics,
     )?);
-    let templates = templates(surroundings, &project, &sources, arguments.source.untrusted);
+    let untrusted = arguments.source.untrusted;
+    let templates = templates(surroundings, &project, &sources, untrusted, keyring);
     let options = CompileOptions {
         tags: arguments.tags.clone(),
         skip_tags: arguments.skip_tags.clone(),
@@ -269,12 +279,13 @@ pub(super) fn templates(
     project: &Project,
     sources: &Arc<Sources>,
     untrusted: bool,
+    keyring: Arc<Keyring>,
 ) -> Arc<Templates> {
     let lookup = LookupEnvironment {
         variables: surroundings.variables.clone(),
         project: project.root.clone(),
     };
-    Arc::new(Templates::new(sources.clone(), untrusted, lookup))
+    Arc::new(Templates::new(sources.clone(), untrusted, lookup).with_keyring(keyring))
 }
 
 /// How all hosts of a compilation are reached.
@@ -352,15 +363,22 @@ pub(super) fn extra_variables(
     given: &[String],
     directory: &Path,
     sources: &Sources,
+    keyring: &Keyring,
     diagnostics: &mut Diagnostics,
 ) -> Result<Layer, CliError> {
     let mut layer = Layer { label: String::from("-e"), ..Layer::default() };
     for text in given {
         if let Some(file) = text.strip_prefix('@') {
             let path = directory.join(file);
-            let text = std::fs::read_to_string(&path)
+            let bytes = std::fs::read(&path)
                 .map_err(|error| CliError::Usage(format!("-e @{file} cannot be read: {error}")))?;
-            let source = sources.add(file, text);
+            let source = match add_file(sources, file, bytes, keyring) {
+                Ok(source) => source,
+                Err(unread) => {
+                    diagnostics.push(unread.diagnostic());
+                    continue;
+                }
+            };
             take_mapping(yaml::parse_one(sources, source, diagnostics), &mut layer, diagnostics);
         } else if text.trim_start().starts_with('{') {
             let source = sources.add("-e", text.clone());

@@ -18,6 +18,8 @@ pub(super) fn run(surroundings: &Surroundings, arguments: &VarsArguments) -> Res
         inventory: arguments.inventory.clone(),
         limit: None,
         untrusted: arguments.untrusted,
+        keys: arguments.keys.clone(),
+        without_keys: false,
     };
     let reading =
         ConvergeArguments::reading(arguments.state_file.as_deref(), &source, &arguments.extra_vars);
@@ -123,7 +125,10 @@ fn place(said: &LayerValue, sources: &Sources) -> VariablePlace {
     VariablePlace {
         layer: said.layer.clone(),
         at: sources.place(said.span).to_string(),
-        text: sources.slice(said.span),
+        text: match sources.is_hidden(said.span.source) {
+            true => String::from("(secret)"),
+            false => sources.slice(said.span),
+        },
     }
 }
 

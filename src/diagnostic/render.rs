@@ -52,13 +52,19 @@ fn shown(diagnostic: &Diagnostic, sources: &Sources, style: Style, code: Option<
         Some(code) => title.id(code),
         None => title,
     };
-    let mut group = if diagnostic.hidden {
-        title.elements(diagnostic.labels.first().map(|label| {
-            let place = sources.place(label.span);
-            Origin::path(place.name).line(place.line).char_column(place.column)
-        }))
-    } else {
-        title.elements(order.iter().zip(&texts).map(|(id, (name, text))| {
+    let mut group = title.elements(std::iter::empty::<Origin<'_>>());
+    for (id, (name, text)) in order.iter().zip(&texts) {
+        if diagnostic.hidden || sources.is_hidden(*id) {
+            let spans = diagnostic.labels.iter().map(|label| label.span);
+            let shown = if diagnostic.hidden { 1 } else { usize::MAX };
+            for span in spans.filter(|span| span.source == *id).take(shown) {
+                let place = sources.place(span);
+                let origin = Origin::path(name.as_str()).line(place.line);
+                group = group.element(origin.char_column(place.column));
+            }
+            continue;
+        }
+        group = group.element({
             let annotations = by_source.get(id).into_iter().flatten();
             Snippet::source(text.as_ref()).path(name.as_str()).annotations(annotations.map(
                 |(start, end, kind, label)| {
@@ -67,8 +73,8 @@ fn shown(diagnostic: &Diagnostic, sources: &Sources, style: Style, code: Option<
                     if label.is_empty() { annotation } else { annotation.label(*label) }
                 },
             ))
-        }))
-    };
+        });
+    }
     if diagnostic.hidden {
         let labels = diagnostic.labels.iter().filter(|label| !label.text.is_empty());
         for label in labels {

@@ -52,6 +52,8 @@ impl std::fmt::Display for Place {
 struct Source {
     name: String,
     text: Arc<str>,
+    /// Whether messages show its places only.
+    hidden: bool,
     /// Byte offsets at which lines begin.
     lines: Vec<u32>,
 }
@@ -65,13 +67,21 @@ pub struct Sources {
 impl Sources {
     /// Remembers a text under the name that messages show.
     pub fn add(&self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
-        let text = text.into();
+        self.push(name.into(), text.into(), false)
+    }
+
+    /// The same of a text that was decrypted: messages show places in it, and none of its lines.
+    pub fn add_hidden(&self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
+        self.push(name.into(), text.into(), true)
+    }
+
+    fn push(&self, name: String, text: Arc<str>, hidden: bool) -> SourceId {
         let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0)
             .chain(starts.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)))
             .collect();
         let mut list = self.list.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        list.push(Source { name: name.into(), text, lines });
+        list.push(Source { name, text, hidden, lines });
         SourceId(u32::try_from(list.len() - 1).unwrap_or(u32::MAX))
     }
 
@@ -89,6 +99,11 @@ impl Sources {
     /// The whole text; empty for an id of another list.
     pub fn text(&self, id: SourceId) -> Arc<str> {
         self.with(id, |source| source.text.clone()).unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// Whether messages show nothing of it.
+    pub fn is_hidden(&self, id: SourceId) -> bool {
+        self.with(id, |source| source.hidden).unwrap_or(false)
     }
 
     /// The name that messages show.

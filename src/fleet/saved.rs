@@ -240,6 +240,9 @@ fn private_part(node: &Node) -> Option<&'static str> {
     if node.sensitive == Some(true) {
         return Some("what is `sensitive`");
     }
+    if !node.mask.is_empty() {
+        return Some("a secret");
+    }
     match &node.work {
         Work::Resource(declared) => declared.kind().private_part(),
         _ => None,

@@ -491,6 +491,7 @@ impl<'a> PlayGraph<'a> {
             timeout: common.timeout,
             ignore_errors: common.ignore_errors,
             sensitive: common.sensitive,
+            mask: common.mask.clone(),
             prune: common.prune,
             confirm_connection: common.confirm_connection,
         }
@@ -502,6 +503,7 @@ impl<'a> PlayGraph<'a> {
                 Work::Skipped(format!("`when: {condition}` is false"))
             }
             (Some(Skipped::Tags), _) => Work::Skipped(String::from(NOT_SELECTED)),
+            (Some(Skipped::Locked), _) => Work::Unknown(String::from(LOCKED)),
             (Some(Skipped::Undecided), _) | (None, None) => Work::Unknown(String::from(NOT_ASKED)),
             (None, Some(declared)) => {
                 let mut declared = declared.clone();
@@ -519,6 +521,7 @@ impl<'a> PlayGraph<'a> {
 }
 
 /// Why something is not known that all facts are known for which are asked for.
+const LOCKED: &str = "it needs a secret, and there is no key for that";
 const NOT_ASKED: &str = "it needs facts that the project asks for, and that were not asked for: --untrusted asks for none, and --limit leaves out those of other hosts";
 
 fn has_guards(common: &Common) -> bool {

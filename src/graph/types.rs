@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::change::Mask;
 use crate::kind::{Declared, Restore};
 use crate::lang::{Prune, Retry};
 use crate::resource::ResourceId;
@@ -15,6 +16,13 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The secrets of all nodes: what one of them writes, another one may show.
+    pub fn mask(&self) -> Mask {
+        let mut mask = Mask::default();
+        self.nodes.iter().for_each(|node| mask.add(&node.mask));
+        mask
+    }
+
     /// Whether its numbers mean something: those of one that was made here do, those of one that came
     /// from a file may not.
     pub fn is_sound(&self) -> bool {
@@ -94,6 +102,9 @@ pub struct Node {
     pub ignore_errors: bool,
     /// Whether contents are hidden; none: hidden if not everybody may read the file.
     pub sensitive: Option<bool>,
+    /// What of its contents and of what it says is secret.
+    #[serde(default)]
+    pub mask: Mask,
     /// What happens when it is no longer declared; none: what its play says.
     pub prune: Option<Prune>,
     /// Taken back unless a fresh login works within so many milliseconds after it; 0: never. None:

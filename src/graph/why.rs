@@ -397,6 +397,7 @@ fn standing(play: &PlayGraph<'_>, item: Item) -> Standing {
             Standing::LeftOut(format!("`when: {condition}` is false"))
         }
         (Some(Skipped::Tags), _) => Standing::LeftOut(NOT_SELECTED.to_owned()),
+        (Some(Skipped::Locked), _) => Standing::Undecided("what it declares needs a secret"),
         (Some(Skipped::Undecided), _) => Standing::Undecided("whether it is there needs facts"),
         (None, None) => Standing::Undecided("what it declares needs facts"),
         (None, Some(_)) => Standing::Certain,

@@ -2,8 +2,8 @@
 //!
 //! Ansible's inventories are read as they are: YAML, INI, folders, programs, comma lists,
 //! `group_vars` and `host_vars`. The room may know files that it is given paths of, sources and
-//! diagnostics, and YAML as data. It must never know states, connections that are open, secrets'
-//! keys, the environment or the home directory: variables leave it unevaluated, and whoever needs
+//! diagnostics, YAML as data, and a keyring that opens encrypted files. It must never know states,
+//! connections that are open, the keys themselves, the environment or the home directory: variables leave it unevaluated, and whoever needs
 //! a value passes in what evaluates it.
 //!
 //! What Ansible prints is the measure: [`Inventory::list`] is compared with `ansible-inventory` in
@@ -24,6 +24,7 @@ mod variables;
 mod yaml;
 mod yaml11;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use variables::{Layer, Origin, Variable};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span};
 use crate::lang::yaml::{Kind, Node, Scalar, Style};
+use crate::secret::Keyring;
 use tree::{ALL, Host, Tree};
 
 /// One `-i`.
@@ -76,13 +78,16 @@ pub struct Spec {
     pub trust: Trust,
     /// How long a program may take for one answer.
     pub script_timeout: Duration,
+    /// Opens files that are encrypted.
+    pub keyring: Arc<Keyring>,
 }
 
 impl Spec {
     /// A trusted inventory, with a minute for each answer of a program.
     pub fn new(given: Vec<Given>, base: PathBuf) -> Self {
         let script_timeout = Duration::from_secs(60);
-        Self { given, beside: Vec::new(), base, trust: Trust::Full, script_timeout }
+        let keyring = Arc::default();
+        Self { given, beside: Vec::new(), base, trust: Trust::Full, script_timeout, keyring }
     }
 }
 
@@ -97,6 +102,8 @@ pub struct Inventory {
     order: IndexSet<usize>,
     /// How many folders of variables come from inventories; the others are beside state files.
     beside: usize,
+    /// Whether some files of variables are encrypted, and there is no key and need not be one.
+    locked: bool,
 }
 
 impl Inventory {
@@ -104,7 +111,7 @@ impl Inventory {
     /// is still given.
     pub fn load(sources: &Sources, spec: &Spec, diagnostics: &mut Diagnostics) -> Self {
         let mut tree = Tree::new();
-        let reader = read::Reader { sources, spec };
+        let reader = read::Reader { sources, spec, locked: Cell::new(false) };
         for given in &spec.given {
             reader.given(given, &mut tree, diagnostics);
         }
@@ -125,7 +132,13 @@ impl Inventory {
         folders.extend(state_folders);
         variables::read_folders(&reader, &folders, &mut tree, diagnostics);
         connection::warn_of_ignored(&tree, diagnostics);
-        Self { tree, order, beside }
+        Self { tree, order, beside, locked: reader.locked.get() }
+    }
+
+    /// Whether there are variables that cannot be read: files are encrypted, there is no key, and there
+    /// need not be one.
+    pub fn is_locked(&self) -> bool {
+        self.locked
     }
 
     fn host(&self, name: &str) -> Option<&Host> {
@@ -253,7 +266,8 @@ impl Inventory {
 
 /// A plain scalar that was computed, for what stands at a place.
 fn plain_node(span: Span, text: impl Into<Arc<str>>) -> Node {
-    Node { span, kind: Kind::Scalar(Scalar { text: text.into(), style: Style::Plain, tag: None }) }
+    let scalar = Scalar { text: text.into(), style: Style::Plain, tag: None, secret: false };
+    Node { span, kind: Kind::Scalar(scalar) }
 }
 
 /// Whether two paths are the same folder.

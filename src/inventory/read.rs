@@ -1,5 +1,6 @@
 //! Reading inventory sources: which file has which form, and what is left alone in folders.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use super::tree::{Tree, UNGROUPED};
 use super::{Given, Spec, Trust, ini, json_nodes, script, variables, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::lang::yaml::Node;
+use crate::lang::{Unread, add_file};
+use crate::secret::is_encrypted;
 
 /// Largest file that is read, in bytes.
 const SIZE_LIMIT: u64 = 64 << 20;
@@ -24,6 +27,8 @@ const IGNORED_NAMES: [&str; 3] = ["group_vars", "host_vars", "vars_plugins"];
 pub(super) struct Reader<'a> {
     pub(super) sources: &'a Sources,
     pub(super) spec: &'a Spec,
+    /// Whether there was a file of variables without a key.
+    pub(super) locked: Cell<bool>,
 }
 
 impl Reader<'_> {
@@ -144,15 +149,23 @@ impl Reader<'_> {
         path: &Path,
         diagnostics: &mut Diagnostics,
     ) -> Option<Node> {
-        let (source, text) = self.text(path, diagnostics)?;
-        if text.starts_with("$ANSIBLE_VAULT;") {
-            let message = format!("`{}` is encrypted, and there is no key", self.name(path));
-            diagnostics.push(
-                Diagnostic::error("secret-without-key", message)
-                    .at(Span::new(source, 0, text.lines().next().map_or(0, str::len)), ""),
-            );
-            return None;
-        }
+        let (source, text) = match self.bounded(path) {
+            Ok(bytes) => match self.add(path, bytes) {
+                Ok(read) => read,
+                Err(Unread::Locked(_)) if self.spec.keyring.may_miss() => {
+                    self.locked.set(true);
+                    return None;
+                }
+                Err(unread) => {
+                    diagnostics.push(unread.diagnostic());
+                    return None;
+                }
+            },
+            Err(reason) => {
+                diagnostics.push(self.unreadable(path, &reason));
+                return None;
+            }
+        };
         let root = self.node(source, &text, diagnostics)?;
         if root.is_null() {
             return None;
@@ -172,37 +185,47 @@ impl Reader<'_> {
         diagnostics: &mut Diagnostics,
     ) -> Option<Node> {
         if json_nodes::is_json(text) {
-            return json_nodes::read(text, source, diagnostics);
+            let mut root = json_nodes::read(text, source, diagnostics)?;
+            if self.sources.is_hidden(source) {
+                root.make_secret();
+            }
+            return Some(root);
         }
         crate::lang::yaml::parse_one(self.sources, source, diagnostics)
     }
 
     /// The text of a file; what is wrong with it is said.
     fn text(&self, path: &Path, diagnostics: &mut Diagnostics) -> Option<(SourceId, Arc<str>)> {
-        let read = || -> Result<Vec<u8>, String> {
-            let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
-            if !metadata.is_file() {
-                return Err("it is not a file".into());
+        let read = self.bounded(path).map_err(|reason| self.unreadable(path, &reason));
+        let read = read.and_then(|bytes| self.add(path, bytes).map_err(Unread::diagnostic));
+        read.map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
+    }
+
+    /// The bytes of a file, if it may be read.
+    fn bounded(&self, path: &Path) -> Result<Vec<u8>, String> {
+        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return Err("it is not a file".into());
+        }
+        if metadata.len() > SIZE_LIMIT {
+            return Err(format!("it is larger than {} MiB", SIZE_LIMIT >> 20));
+        }
+        if let Trust::Untrusted { project } = &self.spec.trust {
+            let inside = fs::canonicalize(path)
+                .and_then(|path| Ok(path.starts_with(fs::canonicalize(project)?)));
+            if !inside.map_err(|error| error.to_string())? {
+                return Err("with `--untrusted` nothing outside of the project is read".into());
             }
-            if metadata.len() > SIZE_LIMIT {
-                return Err(format!("it is larger than {} MiB", SIZE_LIMIT >> 20));
-            }
-            if let Trust::Untrusted { project } = &self.spec.trust {
-                let inside = fs::canonicalize(path)
-                    .and_then(|path| Ok(path.starts_with(fs::canonicalize(project)?)));
-                if !inside.map_err(|error| error.to_string())? {
-                    return Err("with `--untrusted` nothing outside of the project is read".into());
-                }
-            }
-            fs::read(path).map_err(|error| error.to_string())
-        };
-        let mut bytes = match read() {
-            Ok(bytes) => bytes,
-            Err(reason) => {
-                diagnostics.push(self.unreadable(path, &reason));
-                return None;
-            }
-        };
+        }
+        fs::read(path).map_err(|error| error.to_string())
+    }
+
+    /// Adds the text of a file to the sources, decrypted if it is encrypted.
+    fn add(&self, path: &Path, mut bytes: Vec<u8>) -> Result<(SourceId, Arc<str>), Unread> {
+        if is_encrypted(&bytes) {
+            let source = add_file(self.sources, &self.name(path), bytes, &self.spec.keyring)?;
+            return Ok((source, self.sources.text(source)));
+        }
         if std::str::from_utf8(&bytes).is_err() {
             blank_foreign_comments(&mut bytes);
         }
@@ -210,14 +233,13 @@ impl Reader<'_> {
             Ok(text) => {
                 let text: Arc<str> = Arc::from(text);
                 let source = self.sources.add(self.name(path), text.clone());
-                Some((source, text))
+                Ok((source, text))
             }
             Err(error) => {
                 let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
                 let reason = format!("line {line} is not UTF-8");
-                diagnostics.push(self.unreadable(path, &reason));
-                None
+                Err(Unread::Wrong(Box::new(self.unreadable(path, &reason))))
             }
         }
     }

@@ -16,6 +16,8 @@ use super::tree::{ALL, Group, Tree};
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::lang::yaml::Node;
 
+/// The ending of files that age has encrypted.
+const ENCRYPTED: &str = "age";
 /// Deepest nesting of folders of variables.
 const DEPTH_LIMIT: usize = 16;
 
@@ -130,7 +132,8 @@ impl Folder {
     }
 
     /// The variables of one group or host: of the first of `NAME`, `NAME.yml`, `NAME.yaml` and
-    /// `NAME.json` that is there; a folder gives all its files, by name.
+    /// `NAME.json` that is there, and of the first of these with `.age`; a folder gives all its files,
+    /// by name.
     fn read(
         &self,
         reader: &Reader<'_>,
@@ -138,13 +141,18 @@ impl Folder {
         diagnostics: &mut Diagnostics,
     ) -> Vec<Variable> {
         let mut variables = Vec::new();
-        let first = ["", ".yml", ".yaml", ".json"]
+        let names = ["", ".yml", ".yaml", ".json"]
             .iter()
-            .map(|extension| format!("{}{extension}", origin.owner))
-            .find(|name| self.names.contains(name));
-        let Some(name) = first else { return variables };
+            .map(|extension| format!("{}{extension}", origin.owner));
         let mut files = Vec::new();
-        collect(&self.path.join(name), 0, &mut files);
+        if let Some(name) = names.clone().find(|name| self.names.contains(name)) {
+            collect(&self.path.join(name), 0, &mut files);
+        }
+        // What is encrypted stands beside what is not, and goes before it.
+        let encrypted = names.map(|name| format!("{name}.{ENCRYPTED}"));
+        if let Some(name) = encrypted.into_iter().find(|name| self.names.contains(name)) {
+            collect(&self.path.join(name), 0, &mut files);
+        }
         for file in files {
             let Some(root) = reader.read_variables(&file, diagnostics) else { continue };
             for (key, value) in root.entries().unwrap_or_default() {
@@ -180,7 +188,7 @@ fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         }
         let entry = path.join(&name);
         let extension = entry.extension().and_then(|extension| extension.to_str());
-        let known = matches!(extension, None | Some("yml" | "yaml" | "json"));
+        let known = matches!(extension, None | Some("yml" | "yaml" | "json" | ENCRYPTED));
         if (entry.is_dir() && extension.is_none()) || (entry.is_file() && known) {
             collect(&entry, depth + 1, files);
         }

@@ -46,7 +46,12 @@ pub(super) fn value(node: &Node) -> Value {
 
 /// A key as JSON shows it, where all keys are strings.
 fn key(node: &Node) -> String {
-    match value(node) {
+    let found = match node.scalar() {
+        // Names are no secrets.
+        Some(name) if name.secret => scalar(&Scalar { secret: false, ..name.clone() }),
+        _ => value(node),
+    };
+    match found {
         Value::Null => "null".into(),
         Value::Boolean(boolean) => boolean.to_string(),
         Value::Integer(digits) => digits,
@@ -58,6 +63,9 @@ fn key(node: &Node) -> String {
 
 /// The value of a scalar.
 pub(super) fn scalar(scalar: &Scalar) -> Value {
+    if scalar.secret || scalar.tag.as_deref() == Some("secret") {
+        return Value::Text(Arc::from("(secret)"));
+    }
     let text = || Value::Text(scalar.text.clone());
     match scalar.tag.as_deref() {
         Some("vault" | "vault-encrypted") => return Value::Vault(scalar.text.clone()),
@@ -243,7 +251,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Value {
-        scalar(&Scalar { text: text.into(), style: Style::Plain, tag: None })
+        scalar(&Scalar { text: text.into(), style: Style::Plain, tag: None, secret: false })
     }
 
     #[test]

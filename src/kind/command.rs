@@ -65,7 +65,8 @@ pub static SPEC: Spec = Spec {
             "stdin",
             Shape::Text,
             "Fed to standard input and never shown: the way for secrets",
-        ),
+        )
+        .secret(),
         Argument::optional("undo", Shape::Text, "A shell line that takes it back"),
         Argument::optional(
             "touches",

@@ -32,7 +32,8 @@ pub static SPEC: Spec = Spec {
             "variables",
             Shape::Mapping(&Shape::Text),
             "Names and values; values hold no line breaks or other control characters",
-        ),
+        )
+        .secret(),
         Argument::optional("owner", Shape::Principal, "User name or number; left as it is"),
         Argument::optional("group", Shape::Principal, "Group name or number; left as it is"),
         Argument::optional("mode", Shape::Mode, "Permissions").with_default("0600"),

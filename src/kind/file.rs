@@ -98,4 +98,8 @@ impl Kind for File {
     fn validate(&self) -> Option<&str> {
         self.validate.as_deref()
     }
+
+    fn content(&self) -> Option<ContentId> {
+        self.content
+    }
 }

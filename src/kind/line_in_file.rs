@@ -34,7 +34,7 @@ pub static SPEC: Spec = Spec {
         identity: &["match", "line"],
     },
     arguments: &[
-        Argument::optional("line", Shape::Text, "The line, without its ending"),
+        Argument::optional("line", Shape::Text, "The line, without its ending").secret(),
         Argument::optional(
             "match",
             Shape::Text,

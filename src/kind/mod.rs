@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::{Opaque, RemotePath};
+use crate::world::{ContentId, Opaque, RemotePath};
 
 pub use environment_file::parse as parse_environment_file;
 pub use footprint::{Claim, Footprint};
@@ -62,6 +62,11 @@ pub trait Kind {
 
     /// What of its arguments may be a secret, if any of them is given.
     fn private_part(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The content that it declares for the whole of a file.
+    fn content(&self) -> Option<ContentId> {
         None
     }
 

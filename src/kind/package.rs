@@ -110,7 +110,8 @@ pub static SPEC: Spec = Spec {
             "debconf",
             Shape::Mapping(&Shape::List(&Shape::Text)),
             "Answers for its installation: `question: [type, value]`; never shown",
-        ),
+        )
+        .secret(),
         Argument::optional(
             "provider",
             Shape::Choice(&["auto", "apt", "dnf"]),

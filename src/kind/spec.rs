@@ -42,17 +42,25 @@ pub struct Argument {
     /// The value that leaving it out stands for, as users would write it. That of a
     /// [`Shape::Choice`] is its first word.
     default: Option<&'static str>,
+    /// Whether a secret may stand in it: it is nowhere shown, or only masked. Contents may always be.
+    pub secret: bool,
 }
 
 impl Argument {
     /// An argument that may be left out.
     pub const fn optional(name: &'static str, shape: Shape, summary: &'static str) -> Self {
-        Self { name, shape, summary, required: false, default: None }
+        Self { name, shape, summary, required: false, default: None, secret: false }
     }
 
     /// An argument that has to be given.
     pub const fn required(name: &'static str, shape: Shape, summary: &'static str) -> Self {
-        Self { name, shape, summary, required: true, default: None }
+        Self { name, shape, summary, required: true, default: None, secret: false }
+    }
+
+    /// The same, in which secrets may stand.
+    #[must_use]
+    pub const fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     /// The same argument, where leaving it out stands for a value.

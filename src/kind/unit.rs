@@ -78,6 +78,10 @@ impl Kind for Unit {
         }
     }
 
+    fn content(&self) -> Option<ContentId> {
+        self.content
+    }
+
     fn check_arguments(&self) -> Result<(), PlanError> {
         if !has_suffix(&self.name) {
             return Err(PlanError::new(format!("`{}` is not the name of a unit", self.name))

@@ -85,7 +85,8 @@ pub static SPEC: Spec = Spec {
             "password_hash",
             Shape::Text,
             "The hashed password as `mkpasswd` prints it, or `!` for none; never shown",
-        ),
+        )
+        .secret(),
         Argument::optional(
             "remove_home",
             Shape::Boolean,

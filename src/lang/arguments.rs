@@ -1,10 +1,13 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::scope::{Evaluated, OMIT, Scope};
+use super::taint::{self, Secret};
 use super::template::{self, Form};
 use super::yaml::{Kind, Node, Resolved, Scalar};
+use crate::change::Mask;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, nearest};
 use crate::kind::Shape;
 
@@ -30,6 +33,27 @@ pub(super) struct Reading<'a> {
     pub lenient: bool,
     /// What is wrong.
     pub diagnostics: &'a mut Diagnostics,
+    /// What becomes of secrets.
+    pub secrets: Secrets,
+    /// The secrets that were taken.
+    pub mask: Mask,
+    /// Whether the last value had one.
+    pub took_secret: bool,
+    /// The secrets that the last value was computed from.
+    used: BTreeSet<String>,
+}
+
+/// What becomes of secrets that a value has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// They are errors: the value is shown, or stands where all can see it.
+    Refused,
+    /// They are taken, and masked where the value stands as it is.
+    Masked,
+    /// The same, for values that hosts make something else of.
+    Ingredients,
+    /// They stay what they are: the value is data for templates.
+    Kept,
 }
 
 /// A value that is neither a list nor a mapping, with its text as it was written.
@@ -91,13 +115,72 @@ impl Leaf {
     }
 }
 
-impl Reading<'_> {
-    /// The value of a node, of whatever type.
+impl<'a> Reading<'a> {
+    /// Reads values of a scope, in which secrets are errors.
+    pub fn new(scope: &'a Scope, lenient: bool, diagnostics: &'a mut Diagnostics) -> Self {
+        let (secrets, mask, used) = (Secrets::Refused, Mask::default(), BTreeSet::new());
+        Self { scope, lenient, diagnostics, secrets, mask, took_secret: false, used }
+    }
+
+    /// Reads something with another rule for its secrets.
+    pub fn with_secrets<T>(&mut self, secrets: Secrets, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.secrets, secrets);
+        let result = read(self);
+        self.secrets = before;
+        result
+    }
+
+    /// Takes a secret as the rule says; gives the plain value.
+    fn take_secret(&mut self, name: &str, secret: &Secret<'_>, span: Span) -> Option<Value> {
+        match self.secrets {
+            Secrets::Refused => {
+                self.diagnostics.push(secret_argument(name, span));
+                return None;
+            }
+            Secrets::Kept => return Some(taint::hide(secret.value.clone())),
+            Secrets::Masked | Secrets::Ingredients => {}
+        }
+        self.took_secret = true;
+        std::mem::take(&mut self.used).iter().for_each(|text| self.mask.add_text(text));
+        let parts = match (secret.value, &secret.parts) {
+            (Value::String(text), Some(parts)) => {
+                parts.iter().filter_map(|part| text.get(part.clone())).map(str::to_owned).collect()
+            }
+            (value, _) => {
+                let mut texts = BTreeSet::new();
+                taint::texts(value, &mut texts);
+                texts
+            }
+        };
+        if self.secrets == Secrets::Ingredients {
+            parts.iter().for_each(|part| self.mask.add_ingredient(part));
+        } else if let Some(text) = secret.value.as_str() {
+            let whole = std::iter::once(0..text.len()).collect();
+            self.mask.add_parts(text, secret.parts.as_ref().unwrap_or(&whole));
+        } else {
+            parts.iter().for_each(|part| self.mask.add_text(part));
+        }
+        Some(secret.value.clone())
+    }
+
+    /// A value of any type, with its secrets taken as the rule says.
+    fn take_any(&mut self, name: &str, value: Value, span: Span) -> Taken {
+        if self.secrets == Secrets::Kept || !taint::has_secret(&value) {
+            return Taken::Known(value);
+        }
+        let whole = taint::hide(value);
+        let plain = taint::secret(&whole).and_then(|secret| self.take_secret(name, &secret, span));
+        plain.map_or(Taken::Refused, Taken::Known)
+    }
+
+    /// The value of a node, of whatever type; secrets in it are wrapped.
     pub fn evaluate(&mut self, node: &Node) -> Taken {
         if self.lenient && has_template(node) {
             return Taken::Unknown;
         }
-        match self.scope.evaluate(node) {
+        let (result, used) = taint::using(|| self.scope.evaluate(node));
+        self.used = used;
+        match result {
             Ok(Evaluated::Known(Value::String(text))) if text == OMIT => Taken::Omitted,
             // `options: "{% if verbose %}-v{% endif %}"`: a text that came out empty.
             Ok(Evaluated::Known(Value::Null)) if makes_text(node) => {
@@ -117,7 +200,10 @@ impl Reading<'_> {
     /// Shapes that name contents ([`Shape::Content`], [`Shape::Template`], …) give the text only.
     pub fn take(&mut self, name: &str, shape: &Shape, node: &Node) -> Taken {
         if *shape == Shape::Any {
-            return self.evaluate(node);
+            return match self.evaluate(node) {
+                Taken::Known(value) => self.take_any(name, value, node.span),
+                other => other,
+            };
         }
         match (&node.kind, shape) {
             (Kind::Scalar(scalar), _) if is_template(scalar) => match self.evaluate(node) {
@@ -138,7 +224,10 @@ impl Reading<'_> {
             (Kind::Mapping(entries), Shape::Mapping(inner)) => {
                 let entries = entries.iter().map(|(key, value)| {
                     let at = key.as_text().map_or_else(|| name.to_owned(), str::to_owned);
-                    (self.take(&at, &Shape::Text, key), self.take(&at, inner, value))
+                    let key = self.with_secrets(Secrets::Refused, |reading| {
+                        reading.take(name, &Shape::Text, key)
+                    });
+                    (key, self.take(&at, inner, value))
                 });
                 together_mapping(entries.collect())
             }
@@ -154,8 +243,17 @@ impl Reading<'_> {
         if value.as_str() == Some(OMIT) {
             return Taken::Omitted;
         }
+        if *shape == Shape::Any {
+            return self.take_any(name, value.clone(), span);
+        }
+        if let Some(secret) = taint::secret(value) {
+            return match self.take_secret(name, &secret, span) {
+                Some(kept) if self.secrets == Secrets::Kept => Taken::Known(kept),
+                Some(plain) => self.take_value(name, shape, &plain, span),
+                None => Taken::Refused,
+            };
+        }
         match (value, shape) {
-            (_, Shape::Any) => Taken::Known(value.clone()),
             (Value::Array(items), Shape::List(inner)) => together(
                 items.iter().map(|item| self.take_value(name, inner, item, span)).collect(),
             ),
@@ -261,6 +359,15 @@ impl Reading<'_> {
             _ => None,
         }
     }
+}
+
+/// The error that a secret stands where all can see it.
+pub(super) fn secret_argument(name: &str, span: Span) -> Diagnostic {
+    let message = format!("a secret cannot stand in `{name}`, which is not hidden");
+    Diagnostic::error("secret-argument", message).at(span, "").help(
+        "a command takes secrets by `stdin` or `environment`; files by `content`, `template` or \
+         `variables`",
+    )
 }
 
 /// Whether a scalar makes text: it is not one expression alone.

@@ -1,12 +1,13 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::arguments::{Reading, Taken, wrong_type};
+use super::arguments::{Reading, Secrets, Taken, wrong_type};
 use super::declaration::{CONFIRM_CONNECTION, Common, Prune, Reference, Retry};
 use super::keywords::{RETRY, names};
 use super::play::split_tags;
 use super::state::CommonKeys;
 use super::yaml::Node;
+use crate::change::Mask;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::kind::Shape;
 use crate::world::RemotePath;
@@ -24,6 +25,8 @@ pub(super) struct Inherited {
     pub login: Option<String>,
     /// Environment, later entries win.
     pub environment: IndexMap<String, String>,
+    /// What of it is secret.
+    pub mask: Mask,
 }
 
 /// Evaluates the common keys of a state of that kind; `tags` are those that it inherits. What is not known is
@@ -99,6 +102,7 @@ pub(super) fn read(
             .and_then(|node| reading.boolean("ignore_errors", node))
             .unwrap_or(false),
         tags: all_tags,
+        mask: inherited.mask.clone(),
         sensitive: keys.get("sensitive").and_then(|node| reading.boolean("sensitive", node)),
         prune: keys.get("prune").and_then(|node| prune(reading, node)),
         irreversible: keys
@@ -170,12 +174,16 @@ pub(super) fn add_environment(
     node: &Node,
     environment: &mut IndexMap<String, String>,
 ) {
-    let entries = match reading.take("environment", &Shape::Mapping(&Shape::Text), node) {
+    let entries = reading.with_secrets(Secrets::Masked, |reading| {
+        reading.take("environment", &Shape::Mapping(&Shape::Text), node)
+    });
+    let entries = match entries {
         Taken::Known(Value::Object(entries)) => entries,
         _ => return,
     };
     for (name, value) in entries {
         if name.is_empty() || name.contains(['=', '\0']) {
+            let name = reading.mask.hide(&name);
             let message = format!("`{name}` cannot be the name of an environment variable");
             reading.diagnostics.push(Diagnostic::error("bad-name", message).at(node.span, ""));
         } else if let Value::String(value) = value {

@@ -5,7 +5,7 @@ use globset::GlobMatcher;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use super::arguments::{Reading, Taken, brief, has_template};
+use super::arguments::{Reading, Secrets, Taken, brief, has_template, secret_argument};
 use super::common_keys::{self, Inherited};
 use super::composite::Use;
 use super::conditions::{Holds, conditions, is_variable, items_of};
@@ -61,7 +61,7 @@ impl Play {
         diagnostics: &mut Diagnostics,
     ) -> Vec<Declaration> {
         scope.layers().iter().for_each(|layer| layer.check_names(diagnostics));
-        let mut reading = Reading { scope, lenient: false, diagnostics: &mut *diagnostics };
+        let mut reading = Reading::new(scope, false, diagnostics);
         let inherited = Arc::new(self.inherited(&mut reading, options));
         let tags = tags_of(&mut reading, self.tags.as_ref(), &[]);
         let mut compiler = Compiler {
@@ -106,6 +106,7 @@ impl Play {
                 .unwrap_or_else(|| "root".to_owned()),
             login: options.login.clone(),
             environment,
+            mask: std::mem::take(&mut reading.mask),
         }
     }
 }
@@ -249,7 +250,7 @@ impl Compiler<'_> {
         }
         let skipped = self.skipped(include.when.as_ref(), &scope, context, forced);
         let lenient = context.lenient();
-        let mut reading = Reading { scope: &scope, lenient, diagnostics: &mut *self.diagnostics };
+        let mut reading = Reading::new(&scope, lenient, self.diagnostics);
         let tags = tags_of(&mut reading, include.tags.as_ref(), &context.tags);
         let inherited = Arc::clone(&context.inherited);
         let outer = context.outer.clone();
@@ -351,7 +352,7 @@ impl Compiler<'_> {
         }
         let diagnostics = &mut Diagnostics::default();
         let scope = &context.scope;
-        for key in keys(state, &mut Reading { scope, lenient: true, diagnostics }) {
+        for key in keys(state, &mut Reading::new(scope, true, diagnostics)) {
             self.nothing.insert(format!("{}:{}", state.spec.name, key.text));
         }
     }
@@ -392,13 +393,13 @@ impl Compiler<'_> {
     fn one(&mut self, state: &State, scope: &Scope, context: &Context, forced: Option<Skipped>) {
         let skipped = self.skipped(state.common.get("when"), scope, context, forced);
         let left_out = matches!(skipped, Some(Skipped::When(_)));
-        let mut reading = Reading { scope, lenient: left_out, diagnostics: &mut *self.diagnostics };
+        let mut reading = Reading::new(scope, left_out, self.diagnostics);
         let materials = Materials {
             file: &state.file,
             contents: self.contents,
             fetch: self.options.fetch.as_deref(),
         };
-        let (mut arguments, complete) = arguments(state, &mut reading, &materials);
+        let (mut arguments, mut complete, secrets) = arguments(state, &mut reading, &materials);
         let mut common = common_keys::read(
             &state.common,
             state.spec.name,
@@ -421,10 +422,12 @@ impl Compiler<'_> {
         let keys = if left_out && has_template(&state.key) {
             // Known by its name where that evaluates; what is wrong with it does not matter.
             let diagnostics = &mut Diagnostics::default();
-            keys(state, &mut Reading { scope, lenient: false, diagnostics })
+            keys(state, &mut Reading::new(scope, false, diagnostics))
         } else {
             keys(state, &mut reading)
         };
+        common.mask.add(&std::mem::take(&mut reading.mask));
+        complete &= !self.named_by_secret(state, &mut arguments, &secrets);
         let identified = complete || state.spec.key.identity.is_empty();
         if !identified || keys.iter().any(|key| key.value.is_none()) {
             self.unknown.insert(state.spec.name.to_owned());
@@ -471,7 +474,8 @@ impl Compiler<'_> {
                 Ok(declared) => {
                     if let Err(error) = declared.kind().check_arguments() {
                         let place = state.named_in(&error.message).unwrap_or(key.span);
-                        let diagnostic = Diagnostic::error("bad-argument", error.message);
+                        let message = common.mask.hide(&error.message).into_owned();
+                        let diagnostic = Diagnostic::error("bad-argument", message);
                         let diagnostic = diagnostic.at(place, "");
                         self.diagnostics.push(match error.help {
                             Some(help) => diagnostic.help(help),
@@ -482,6 +486,7 @@ impl Compiler<'_> {
                 }
                 Err(error) => {
                     let message = format!("kind `{}`: {error}", state.spec.name);
+                    let message = common.mask.hide(&message).into_owned();
                     let diagnostic = Diagnostic::error("bad-argument", message);
                     self.diagnostics.push(diagnostic.at(state.kind_span, ""));
                     None
@@ -503,6 +508,31 @@ impl Compiler<'_> {
             };
             self.built.push(Built { declaration, arguments: retained });
         }
+    }
+
+    /// Says it if a secret would be part of the state's name; that argument is not known then.
+    fn named_by_secret(
+        &mut self,
+        state: &State,
+        arguments: &mut Map<String, Value>,
+        secrets: &[&str],
+    ) -> bool {
+        let named_by = state.spec.key.identity.iter();
+        let Some(name) = named_by.copied().find(|name| arguments.contains_key(*name)) else {
+            return false;
+        };
+        if !secrets.contains(&name) {
+            return false;
+        }
+        arguments.remove(name);
+        let given = state.arguments.iter().find(|given| given.argument.name == name);
+        let span = given.map_or(state.span, |given| given.value.span);
+        let mut diagnostic = secret_argument(name, span);
+        if state.spec.name == "line_in_file" {
+            diagnostic = diagnostic.help("with a `match` beside it, that names the state");
+        }
+        self.diagnostics.push(diagnostic);
+        true
     }
 
     /// `name=version` is a name and a version.
@@ -657,19 +687,32 @@ fn whatever_is_like(text: &str) -> Option<GlobMatcher> {
     Some(globset::Glob::new(&glob).ok()?.compile_matcher())
 }
 
-/// Evaluates and checks the arguments of a state; `false` if some are not known, or wrong.
+/// Evaluates and checks the arguments of a state; `false` if some are not known, or wrong. Gives also
+/// the names of those with secrets.
 fn arguments(
     state: &State,
     reading: &mut Reading<'_>,
     materials: &Materials<'_>,
-) -> (Map<String, Value>, bool) {
+) -> (Map<String, Value>, bool, Vec<&'static str>) {
     let mut arguments = Map::new();
+    let mut with_secrets = Vec::new();
     let mut complete = true;
     let mut omitted = Vec::new();
     let mut named = Vec::new();
     for given in &state.arguments {
         let argument = given.argument;
-        match reading.take(argument.name, &argument.shape, &given.value) {
+        let secrets = match argument.shape {
+            Shape::Content => Secrets::Masked,
+            Shape::Mapping(_) if argument.secret => Secrets::Ingredients,
+            _ if argument.secret => Secrets::Masked,
+            _ => Secrets::Refused,
+        };
+        reading.took_secret = false;
+        let taken = reading.with_secrets(secrets, |reading| {
+            reading.take(argument.name, &argument.shape, &given.value)
+        });
+        with_secrets.extend(reading.took_secret.then_some(argument.name));
+        match taken {
             Taken::Known(Value::String(text)) if is_material(&argument.shape) => {
                 named.push((given, text));
             }
@@ -700,7 +743,7 @@ fn arguments(
     if !reading.lenient {
         state.check_exclusive(|name| !omitted.contains(&name), reading.diagnostics);
     }
-    (arguments, complete)
+    (arguments, complete, with_secrets)
 }
 
 /// The arguments without the bulk of contents, for comparisons.

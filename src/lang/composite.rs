@@ -20,6 +20,7 @@ use super::state::{Broken, CommonKeys, LATER_COMMON, is_reserved};
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
 use crate::kind::Shape;
+use crate::secret::Keyring;
 
 /// The types of arguments.
 pub(super) const TYPES: &[(&str, Shape)] = &[
@@ -29,7 +30,10 @@ pub(super) const TYPES: &[(&str, Shape)] = &[
     ("list", Shape::List(&Shape::Any)),
     ("mapping", Shape::Mapping(&Shape::Any)),
     ("path", Shape::Path),
+    (SECRET, Shape::Text),
 ];
+/// The type of an argument that is a secret, wherever its value comes from.
+const SECRET: &str = "secret";
 
 /// A kind that is written in YAML.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub(super) struct Parameter {
     pub key: bool,
     /// What it has to look like.
     pub shape: Shape,
+    /// Whether it is a secret.
+    pub secret: bool,
     /// Whether it has to be given.
     pub required: bool,
     /// What it is otherwise; may use the arguments before it.
@@ -169,7 +175,8 @@ impl OwnKinds {
     /// Reads all kinds of a folder, in the order of their names; what is wrong with them is said.
     /// There are none if there is no such folder.
     pub fn load(sources: &Sources, folder: &Path, diagnostics: &mut Diagnostics) -> Self {
-        let mut loader = Loader::new(sources, diagnostics);
+        let keyring = Keyring::default();
+        let mut loader = Loader::new(sources, &keyring, diagnostics);
         let paths = loader.library.folder(folder);
         let composites = paths.values().filter_map(|path| {
             let node = loader.enter(path, None)?;
@@ -431,6 +438,7 @@ fn parameter(name: &str, value: &Node, diagnostics: &mut Diagnostics) -> Paramet
         name: Arc::from(name),
         key: false,
         shape: Shape::Text,
+        secret: false,
         required: false,
         default: None,
         choices: Vec::new(),
@@ -455,7 +463,10 @@ fn parameter(name: &str, value: &Node, diagnostics: &mut Diagnostics) -> Paramet
             "default" => parameter.default = Some(value.clone()),
             "summary" => value.as_text().unwrap_or_default().clone_into(&mut parameter.summary),
             "type" => match TYPES.iter().find(|(word, _)| value.as_text() == Some(word)) {
-                Some((_, shape)) => parameter.shape = *shape,
+                Some((word, shape)) => {
+                    parameter.shape = *shape;
+                    parameter.secret = *word == SECRET;
+                }
                 None => diagnostics.push(unknown_type(value)),
             },
             "choices" => match value.items() {

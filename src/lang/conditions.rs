@@ -1,8 +1,9 @@
 use serde_json::Value;
 
-use super::arguments::{Reading, Taken, is_template, wrong_type};
+use super::arguments::{Reading, Secrets, Taken, is_template, wrong_type};
 use super::fault::UNDEFINED;
 use super::scope::{Evaluated, Scope, Truth};
+use super::taint;
 use super::yaml::{Kind, Node, Resolved};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kind::Shape;
@@ -24,7 +25,8 @@ pub(super) fn items_of(
     node: &Node,
     diagnostics: &mut Diagnostics,
 ) -> Taken {
-    let mut reading = Reading { scope, lenient, diagnostics };
+    let mut reading = Reading::new(scope, lenient, diagnostics);
+    reading.secrets = Secrets::Kept;
     let value = match &node.kind {
         Kind::Sequence(_) => return reading.take("loop", &Shape::List(&Shape::Any), node),
         Kind::Scalar(scalar) if !is_template(scalar) && !node.is_null() && !lenient => {
@@ -40,6 +42,17 @@ pub(super) fn items_of(
         Kind::Scalar(scalar) if is_template(scalar) => reading.evaluate(node),
         Kind::Scalar(_) if lenient => Taken::Unknown,
         _ => Taken::Known(Value::Null),
+    };
+    let value = match value {
+        // A list that is secret as a whole has secret items.
+        Taken::Known(value) => {
+            Taken::Known(match taint::secret(&value).map(|secret| secret.value) {
+                Some(Value::Array(items)) => items.iter().cloned().map(taint::hide).collect(),
+                Some(plain) => plain.clone(),
+                None => value,
+            })
+        }
+        other => other,
     };
     match value {
         Taken::Known(Value::Array(values)) => Taken::Known(Value::Array(values)),

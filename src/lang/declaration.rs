@@ -1,3 +1,4 @@
+use crate::change::Mask;
 use crate::diagnostic::Span;
 use crate::kind::{Declared, Footprint, Spec};
 use crate::resource::ResourceId;
@@ -67,6 +68,8 @@ pub enum Skipped {
     Tags,
     /// `when` needs facts that are not known yet; only in the check before any connection.
     Undecided,
+    /// It needs a secret that has no key here; only where nobody has reviewed the project.
+    Locked,
 }
 
 /// How long a fresh login may take, in milliseconds, where nothing else is declared.
@@ -105,6 +108,8 @@ pub struct Common {
     pub tags: Vec<String>,
     /// Whether contents are hidden; none: hidden if not everybody may read the file.
     pub sensitive: Option<bool>,
+    /// What of its arguments is secret.
+    pub mask: Mask,
     /// What happens when it is no longer declared; none: what its play says.
     pub prune: Option<Prune>,
     /// It is known that a rollback leaves it as it is.

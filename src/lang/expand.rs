@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::arguments::{Reading, Taken, is_template};
+use super::arguments::{Reading, Secrets, Taken, is_template, secret_argument};
 use super::common_keys::{self, Inherited};
 use super::compile::{Compiler, Context, Outer, Repeated};
 use super::composite::{Composite, Parameter, Use, missing};
 use super::declaration::{Skipped, Used};
 use super::scope::{Argument, Scope};
+use super::taint;
 use super::value::watched;
 use super::yaml::Node;
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
@@ -52,7 +53,7 @@ impl Compiler<'_> {
         let skipped = self.skipped(one.common.get("when"), scope, context, forced);
         let left_out = matches!(skipped, Some(Skipped::When(_)));
         let lenient = left_out;
-        let mut reading = Reading { scope, lenient, diagnostics: &mut *self.diagnostics };
+        let mut reading = Reading::new(scope, lenient, self.diagnostics);
         let mut common = common_keys::read(
             &one.common,
             &composite.name,
@@ -65,12 +66,13 @@ impl Compiler<'_> {
         }
         let label = one.common.get("name").and_then(|node| reading.text("name", node));
         let alias = one.common.get("id").and_then(|node| reading.text("id", node));
+        common.mask.add(&std::mem::take(&mut reading.mask));
         let Some(key) = composite.key() else { return };
         // What is left out is known by its names where they evaluate; what is wrong with them does
         // not matter.
         let mut ignored = Diagnostics::default();
         let diagnostics = if left_out { &mut ignored } else { &mut *self.diagnostics };
-        let mut reading = Reading { scope, lenient: false, diagnostics };
+        let mut reading = Reading::new(scope, false, diagnostics);
         let keys = key_values(composite, key, one, &mut reading);
         let given: Vec<Option<Argument>> = composite
             .parameters
@@ -93,6 +95,7 @@ impl Compiler<'_> {
                 .unwrap_or_else(|| context.inherited.become_user.clone()),
             login: context.inherited.login.clone(),
             environment: common.environment.iter().cloned().collect(),
+            mask: common.mask.clone(),
         });
         let tags = common.tags.clone();
         let outer_label = context.outer.as_ref().and_then(|outer| outer.label.clone());
@@ -145,7 +148,7 @@ impl Compiler<'_> {
                     let scope = &inner;
                     let mut ignored = Diagnostics::default();
                     let diagnostics = if left_out { &mut ignored } else { &mut *self.diagnostics };
-                    let mut reading = Reading { scope, lenient: false, diagnostics };
+                    let mut reading = Reading::new(scope, false, diagnostics);
                     take(parameter, default, &mut reading).unwrap_or(Argument::None)
                 }
                 // That was said.
@@ -207,7 +210,12 @@ fn with_name(written: String, argument: Argument) -> (String, Argument) {
 
 /// The value of an argument; none if it is as if it had not been given.
 fn take(parameter: &Parameter, node: &Node, reading: &mut Reading<'_>) -> Option<Argument> {
-    let (taken, marks) = watched(|| reading.take(&parameter.name, &parameter.shape, node));
+    // Inside it is data: where it goes there decides whether a secret may.
+    let secrets = if parameter.key { Secrets::Refused } else { Secrets::Kept };
+    let (taken, marks) = watched(|| {
+        reading
+            .with_secrets(secrets, |reading| reading.take(&parameter.name, &parameter.shape, node))
+    });
     checked(parameter, taken, marks.outside, node, reading)
 }
 
@@ -224,6 +232,13 @@ fn checked(
         // What is wrong was said; what is made of it says nothing more.
         Taken::Unknown | Taken::Refused => return Some(Argument::Unknown),
     };
+    if parameter.secret {
+        return Some(Argument::Known { value: taint::hide(value), outside });
+    }
+    if !parameter.choices.is_empty() && taint::has_secret(&value) {
+        reading.diagnostics.push(secret_argument(&parameter.name, node.span));
+        return Some(Argument::Unknown);
+    }
     let text = match &value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::filters::function_names;
 use super::layer::{Layer, RESERVED};
 use super::scope::{Evaluated, Scope};
+use super::taint;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -104,10 +105,10 @@ impl Scope {
         })
     }
 
-    /// What a node comes to; what may not be shown is to be taken out here.
+    /// What a node comes to, without secrets.
     fn value_shown(&self, node: &Node) -> Shown {
         match self.evaluate(node) {
-            Ok(Evaluated::Known(value)) => Shown::Known(value),
+            Ok(Evaluated::Known(value)) => Shown::Known(taint::shown(&value)),
             Ok(Evaluated::Unknown) => Shown::NeedsFacts,
             Err(diagnostic) => Shown::Failed(Box::new(diagnostic)),
         }
@@ -150,6 +151,7 @@ impl Scope {
 
     fn names_in(&self, node: &Node, names: &mut Vec<String>) {
         match &node.kind {
+            Kind::Scalar(scalar) if scalar.secret => {}
             Kind::Scalar(scalar) if scalar.tag.as_deref() != Some("unsafe") => {
                 for name in self.templates().names_in(&scalar.text) {
                     if !names.contains(&name) {

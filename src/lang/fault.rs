@@ -6,10 +6,11 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
+use super::encrypted::WITHOUT_KEY;
 use super::template::{Form, Templates};
 use super::yaml::{Kind, Node, Style};
 use super::{filters, value};
-use crate::diagnostic::{Diagnostic, Sources, Span, nearest};
+use crate::diagnostic::{Diagnostic, Label, Sources, Span, nearest};
 
 /// A diagnostic on its way out through the template engine.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ impl Fault<'_> {
             Some(diagnostic) => Said::plain(diagnostic.clone(), range),
             None => self.own(inner, &text, range),
         };
+        // Each place where it is used would only repeat it.
+        if diagnostic.code == WITHOUT_KEY {
+            return diagnostic;
+        }
         let carries = !diagnostic.labels.is_empty();
         // A cycle is shown by its own edges; every way into it would only repeat them.
         if !(carries && diagnostic.code == CYCLE) {
@@ -288,6 +293,32 @@ enum Unknown {
     Filter,
     Test,
     Function,
+}
+
+/// A diagnostic that quotes no values, if the evaluation has read a secret; if its text is `closed`,
+/// nothing of that either.
+pub(super) fn without_values(diagnostic: Diagnostic, secret: bool, closed: bool) -> Diagnostic {
+    /// They say names that stand in the text, and nothing of values.
+    const NAMES: [&str; 8] = [
+        UNDEFINED,
+        CYCLE,
+        WITHOUT_KEY,
+        "bad-secret",
+        "unknown-filter",
+        "unknown-test",
+        "unknown-function",
+        "template-syntax",
+    ];
+    if !secret || (!closed && NAMES.contains(&diagnostic.code)) || diagnostic.code == WITHOUT_KEY {
+        return diagnostic;
+    }
+    let message = if closed {
+        "a secret is a template, and cannot be evaluated"
+    } else {
+        "this cannot be evaluated; why is not shown, because it uses a secret"
+    };
+    let labels = diagnostic.labels.into_iter().map(|label| Label { text: String::new(), ..label });
+    Diagnostic { labels: labels.collect(), ..Diagnostic::error(diagnostic.code, message) }
 }
 
 /// The code of everything undefined.

@@ -156,7 +156,10 @@ impl Materials<'_> {
             return Taken::Unknown;
         }
         match reading.scope.render_file(&path, span) {
-            Ok(Rendered::Known(text)) => self.hold(&text),
+            Ok(Rendered::Known(text, mask)) => {
+                reading.mask.add(&mask);
+                self.hold(&text)
+            }
             Ok(Rendered::Unknown) => Taken::Unknown,
             Err(diagnostic) => refuse(reading, diagnostic),
         }

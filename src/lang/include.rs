@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::is_template;
 use super::composite::Library;
+use super::encrypted::{Unread, add_file};
 use super::files::StateFile;
 use super::keywords::{INCLUDE, INCLUDED_FILE, keyword};
 use super::layer::Layer;
@@ -14,6 +15,7 @@ use super::state::State;
 use super::yaml::{self, Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceId, Sources, Span};
 use crate::kind;
+use crate::secret::Keyring;
 
 /// An include: the states of its files, under its conditions and with its variables.
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ pub(super) struct Gathered {
 /// Reads state files, each once, and knows which of them are open.
 pub(super) struct Loader<'a> {
     pub(super) sources: &'a Sources,
+    pub(super) keyring: &'a Keyring,
     /// Kinds that are written in YAML.
     pub(super) library: Library,
     /// What is wrong.
@@ -61,9 +64,13 @@ struct Open {
 }
 
 impl<'a> Loader<'a> {
-    pub fn new(sources: &'a Sources, diagnostics: &'a mut Diagnostics) -> Self {
+    pub fn new(
+        sources: &'a Sources,
+        keyring: &'a Keyring,
+        diagnostics: &'a mut Diagnostics,
+    ) -> Self {
         let library = Library::default();
-        Self { sources, library, diagnostics, read: HashMap::new(), open: Vec::new() }
+        Self { sources, keyring, library, diagnostics, read: HashMap::new(), open: Vec::new() }
     }
 
     /// Reads a state file and opens it; none if it cannot be read, is empty or is open already.
@@ -176,22 +183,37 @@ impl<'a> Loader<'a> {
     /// A file of variables as a layer; none if it cannot be read, which is said.
     pub fn variables(&mut self, name: &Node, file: &StateFile) -> Option<Arc<Layer>> {
         let path = self.find(name, file)?;
-        let source = self.source(&path, Some(name.span))?;
-        let text = self.sources.text(source);
-        let age = text.starts_with("age-encryption.org/") || text.starts_with("-----BEGIN AGE");
-        if age || text.starts_with("$ANSIBLE_VAULT;") {
-            let message = "encrypted files of variables are not supported by this version";
-            self.diagnostics.push(Diagnostic::error("unsupported", message).at(name.span, ""));
-            return None;
-        }
+        let label = path.display().to_string();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let message = format!("{label} cannot be read: {error}");
+                let diagnostic = Diagnostic::error("unreadable-file", message);
+                self.diagnostics.push(diagnostic.at(name.span, ""));
+                return None;
+            }
+        };
+        let source = match add_file(self.sources, &label, bytes, self.keyring) {
+            Ok(source) => source,
+            Err(Unread::Locked(_)) if self.keyring.may_miss() => {
+                let variables = indexmap::IndexMap::new();
+                return Some(Arc::new(Layer { label, variables, locked: true }));
+            }
+            Err(unread) => {
+                let diagnostic = unread.diagnostic();
+                let placed = !diagnostic.labels.is_empty();
+                let said = if placed { diagnostic } else { diagnostic.at(name.span, "") };
+                self.diagnostics.push(said);
+                return None;
+            }
+        };
         let before = self.diagnostics.len();
         let node = yaml::parse_one(self.sources, source, self.diagnostics);
-        let label = path.display().to_string();
         match node {
             Some(node) if !node.is_null() => match node.entries() {
                 Some(entries) => {
                     let variables = variables(entries, self.diagnostics);
-                    Some(Arc::new(Layer { label, variables }))
+                    Some(Arc::new(Layer { label, variables, locked: false }))
                 }
                 None => {
                     let message =
@@ -203,7 +225,8 @@ impl<'a> Loader<'a> {
             },
             // An empty file of variables has none.
             _ if self.diagnostics.len() == before => {
-                Some(Arc::new(Layer { label, variables: indexmap::IndexMap::new() }))
+                let variables = indexmap::IndexMap::new();
+                Some(Arc::new(Layer { label, variables, locked: false }))
             }
             _ => None,
         }

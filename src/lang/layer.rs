@@ -27,6 +27,9 @@ pub struct Layer {
     pub label: String,
     /// Each variable with the place of its value.
     pub variables: IndexMap<Arc<str>, Node>,
+    /// Whether there are further variables in it that cannot be read: names that mean nothing else may
+    /// be theirs.
+    pub locked: bool,
 }
 
 impl Layer {

@@ -417,6 +417,11 @@ impl Lookup {
                            data from outside, and would be run here";
             return Err(refusal(String::from(message)));
         }
+        if value::secret_used() {
+            let message = "secrets must not reach `lookup('pipe', …)`: arguments are seen by all; the \
+                           command can read the secret itself";
+            return Err(refusal(String::from(message)));
+        }
         // The lock is held while it runs: the others want the same output.
         let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = outputs.get(command) {

@@ -151,7 +151,7 @@ impl Play {
         options: &CompileOptions,
         diagnostics: &mut Diagnostics,
     ) -> Vec<OwnFact> {
-        let mut reading = Reading { scope, lenient: false, diagnostics };
+        let mut reading = Reading::new(scope, false, diagnostics);
         let inherited = self.inherited(&mut reading, options);
         self.facts.iter().filter_map(|asked| asked.question(&mut reading, &inherited)).collect()
     }

@@ -17,6 +17,7 @@ use super::scope::Scope;
 use super::state::State;
 use super::yaml::{Kind, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources, Span, nearest};
+use crate::secret::Keyring;
 
 /// Keys of the language that this version does not know.
 const LATER_KEYS: &[&str] = &["rollout", "finally"];
@@ -95,14 +96,16 @@ impl Program {
     /// Reads a state file and all that it includes. What is wrong goes into `diagnostics`; what
     /// could be read is given all the same, so that everything wrong can be said at once.
     ///
-    /// Where the project is not trusted, nothing outside of the folder `confined` is read.
+    /// Where the project is not trusted, nothing outside of the folder `confined` is read. Files of
+    /// variables may be encrypted.
     pub fn load(
         sources: &Sources,
         path: &Path,
         confined: Option<&Path>,
+        keyring: &Keyring,
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let mut loader = Loader::new(sources, diagnostics);
+        let mut loader = Loader::new(sources, keyring, diagnostics);
         let mut program = Self::default();
         if let Some(node) = loader.enter(path, None) {
             let file = Arc::new(StateFile {
@@ -233,10 +236,9 @@ impl Play {
             let layer = match file {
                 VarsFile::Read(layer) => Some(layer.clone()),
                 VarsFile::Named(node) => {
-                    let mut reading =
-                        Reading { scope, lenient: false, diagnostics: &mut *diagnostics };
+                    let mut reading = Reading::new(scope, false, diagnostics);
                     match reading.text("vars_files", node) {
-                        Some(name) => Loader::new(sources, &mut *diagnostics)
+                        Some(name) => Loader::new(sources, scope.keyring(), &mut *diagnostics)
                             .variables(&Node::text(node.span, name), &self.file),
                         None => None,
                     }
@@ -430,7 +432,8 @@ pub(super) fn layer(
         return None;
     };
     let label = format!("{name} of {}", file.path.display());
-    Some(Arc::new(Layer { label, variables: variables(entries, diagnostics) }))
+    let variables = variables(entries, diagnostics);
+    Some(Arc::new(Layer { label, variables, locked: false }))
 }
 
 /// Variables by name; says which names no template could use.

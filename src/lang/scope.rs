@@ -8,18 +8,22 @@ use minijinja::value::{Enumerator, Object, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
-use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain};
+use super::encrypted::{opened, stays_closed};
+use super::fault::{CYCLE, Carried, Fault, Names, Site, UNDEFINED, is_certain, without_values};
 use super::filters::function_names;
 use super::layer::Layer;
 use super::lenient::expression_end;
 use super::python;
+use super::taint::{self, Seen};
 use super::template::{Form, OMIT_IN_TEXT, Templates, is_template};
 use super::value::{
     self, Written, describe_json, mark_assumed, mark_outside, mark_unknown, unknown, watched,
     written,
 };
 use super::yaml::{Kind, Node, Resolved, Scalar, Style};
+use crate::change::Mask;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::secret::KeyError;
 
 /// What `omit` evaluates to: an argument with this value counts as not given.
 pub const OMIT: &str = "__converge_omit__9e1a7c55";
@@ -43,7 +47,7 @@ pub enum Facts {
 /// The value of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evaluated {
-    /// This.
+    /// This; secrets in it are wrapped, see [`super::has_secret`] and [`super::reveal`].
     Known(Json),
     /// It needs facts that are not known yet.
     Unknown,
@@ -63,8 +67,8 @@ pub enum Truth {
 /// What a template file gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendered {
-    /// This text.
-    Known(String),
+    /// This text, and what of it is secret.
+    Known(String, Mask),
     /// It needs facts that are not known yet.
     Unknown,
 }
@@ -104,14 +108,14 @@ struct Inner {
 #[derive(Clone)]
 struct Item {
     /// None: it is not defined, whatever is so called elsewhere.
-    value: Option<Value>,
+    value: Option<Seen>,
     /// Whether it is data from outside of the project.
     outside: bool,
 }
 
 impl Item {
-    fn outside(value: Value) -> Self {
-        Self { value: Some(value), outside: true }
+    fn outside(data: &Json) -> Self {
+        Self { value: Some(Seen::of(data, BTreeSet::new())), outside: true }
     }
 }
 
@@ -120,7 +124,7 @@ impl Item {
 pub(super) enum Argument {
     /// This.
     Known {
-        /// Plain data.
+        /// Plain data; secrets in it are wrapped.
         value: Json,
         /// Whether it is made of data from outside of the project.
         outside: bool,
@@ -150,7 +154,7 @@ struct Cached {
 
 #[derive(Clone)]
 enum Outcome {
-    Known(Value),
+    Known(Seen),
     Unknown,
     Failed(Arc<Diagnostic>),
 }
@@ -206,7 +210,7 @@ impl Scope {
     /// The same with a value that is not known, such as the item of a loop over facts.
     pub(super) fn with_unknown(&self, name: &str) -> Self {
         let mut inner = self.inner.renewed();
-        let item = Item { value: Some(unknown()), outside: false };
+        let item = Item { value: Some(Seen::plain(unknown())), outside: false };
         inner.items.insert(Arc::from(name), item);
         Self { inner: Arc::new(inner) }
     }
@@ -224,7 +228,7 @@ impl Scope {
     #[must_use]
     pub fn with_value(&self, name: &str, value: Json) -> Self {
         let mut inner = self.inner.renewed();
-        inner.items.insert(Arc::from(name), Item::outside(value::value_of(&value)));
+        inner.items.insert(Arc::from(name), Item::outside(&value));
         Self { inner: Arc::new(inner) }
     }
 
@@ -234,9 +238,9 @@ impl Scope {
         for (name, argument) in arguments {
             let item = match argument {
                 Argument::Known { value, outside } => {
-                    Item { value: Some(value::value_of(&value)), outside }
+                    Item { value: Some(Seen::of(&value, BTreeSet::new())), outside }
                 }
-                Argument::Unknown => Item { value: Some(unknown()), outside: false },
+                Argument::Unknown => Item { value: Some(Seen::plain(unknown())), outside: false },
                 Argument::None => Item { value: None, outside: false },
             };
             inner.loops.remove(&name);
@@ -254,7 +258,7 @@ impl Scope {
         index: usize,
     ) -> Self {
         let mut inner = self.inner.renewed();
-        inner.items.insert(Arc::from(name), Item::outside(value::value_of(value)));
+        inner.items.insert(Arc::from(name), Item::outside(value));
         let origin = Loop { around: self.inner.clone(), items: items.clone(), index };
         inner.loops.insert(Arc::from(name), origin);
         Self { inner: Arc::new(inner) }
@@ -319,7 +323,9 @@ impl Scope {
             },
             _ => self.inner.json(node),
         });
-        let Some(value) = value?.filter(|_| !marks.assumed) else { return Ok(Truth::Unknown) };
+        let Some(value) = value?.filter(|_| !marks.assumed).map(taint::reveal) else {
+            return Ok(Truth::Unknown);
+        };
         // Braces with something around them make text, which is never what was meant.
         let pasted = node
             .as_text()
@@ -360,11 +366,17 @@ impl Scope {
         };
         let name = path.to_str().ok_or_else(|| unreadable("its name is not UTF-8"))?;
         let (_, source) = self.inner.templates.read(path).map_err(|why| unreadable(&why))?;
-        Ok(match self.inner.run(Form::File, name, Site::File(mention))? {
-            Some(Json::String(text)) => Rendered::Known(with_line_ends_of(text, &source)),
-            Some(other) => Rendered::Known(other.to_string()),
-            None => Rendered::Unknown,
-        })
+        let (result, used) = taint::using(|| self.inner.run(Form::File, name, Site::File(mention)));
+        let Some(data) = result? else { return Ok(Rendered::Unknown) };
+        let mut mask = Mask::default();
+        let (plain, parts) = match taint::secret(&data) {
+            Some(secret) => (secret.value, secret.parts.unwrap_or_default()),
+            None => (&data, Vec::new()),
+        };
+        let text = plain.as_str().map_or_else(|| plain.to_string(), str::to_owned);
+        mask.add_parts(&text, &parts);
+        used.iter().for_each(|secret| mask.add_text(secret));
+        Ok(Rendered::Known(with_line_ends_of(text, &source), mask))
     }
 
     /// The layers of variables, lowest first.
@@ -375,6 +387,11 @@ impl Scope {
     /// What compiles its templates.
     pub(super) fn templates(&self) -> &Templates {
         &self.inner.templates
+    }
+
+    /// The keys for secrets.
+    pub(super) fn keyring(&self) -> &crate::secret::Keyring {
+        self.inner.templates.keyring()
     }
 
     /// Whether a name means something here.
@@ -393,7 +410,7 @@ pub(super) fn with_line_ends_of(mut text: String, template: &str) -> String {
 }
 
 /// A value whose texts have no `/` and no `..`.
-fn without_paths(value: &Value) -> Value {
+fn without_paths(value: &Value) -> Json {
     fn plain(json: Json) -> Json {
         let text = |text: String| text.replace('/', "_").replace("..", "__");
         match json {
@@ -405,7 +422,7 @@ fn without_paths(value: &Value) -> Value {
             other => other,
         }
     }
-    value::value_of(&plain(value::json_of(value).unwrap_or_default()))
+    plain(value::json_of(value).unwrap_or_default())
 }
 
 /// Whether two paths go up and down in the same way.
@@ -430,6 +447,7 @@ impl Bounded {
 impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.extend_from_slice(&bytes[..bytes.len().min(TEXT_LIMIT + 1 - self.0.len())]);
+        taint::note_length(self.0.len());
         if self.is_full() { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
     }
 
@@ -475,7 +493,7 @@ impl Inner {
     /// The same with facts that cannot be parts of paths.
     fn plain(&self) -> Arc<Self> {
         let mut plain = self.renewed();
-        plain.facts = self.facts.as_ref().map(without_paths);
+        plain.facts = self.facts.as_ref().map(|facts| value::value_of(&without_paths(facts)));
         for (name, origin) in &self.loops {
             let around = Scope { inner: origin.around.plain() };
             let items = around.expression(&origin.items);
@@ -483,13 +501,13 @@ impl Inner {
                 Ok(Evaluated::Known(Json::Array(items))) => items.get(origin.index).cloned(),
                 _ => None,
             };
-            let item = item.map(|item| value::value_of(&item));
-            let item = item.or_else(|| self.items.get(name)?.value.as_ref().map(without_paths));
-            plain.items.extend(item.map(|item| (name.clone(), Item::outside(item))));
+            let item =
+                item.or_else(|| Some(without_paths(&self.items.get(name)?.value.as_ref()?.give())));
+            plain.items.extend(item.map(|item| (name.clone(), Item::outside(&item))));
         }
         for (name, item) in self.items.iter().filter(|(name, _)| !self.loops.contains_key(*name)) {
             if let Some(value) = item.value.as_ref().filter(|_| item.outside) {
-                plain.items.insert(name.clone(), Item::outside(without_paths(value)));
+                plain.items.insert(name.clone(), Item::outside(&without_paths(&value.give())));
             }
         }
         Arc::new(plain)
@@ -528,12 +546,17 @@ impl Inner {
     }
 
     fn scalar(self: &Arc<Self>, scalar: &Scalar, node: &Node) -> Result<Option<Json>, Diagnostic> {
+        if scalar.secret {
+            let shown = Scalar { secret: false, ..scalar.clone() };
+            return Ok(self.scalar(&shown, node)?.map(taint::hide));
+        }
         match scalar.tag.as_deref() {
             None | Some("str") => {}
+            Some("secret" | "vault" | "vault-encrypted") => return self.encrypted(scalar, node),
             // Ansible's mark for text that only looks like a template.
             Some("unsafe") => return Ok(Some(Json::String(scalar.text.to_string()))),
             Some("int" | "float" | "bool" | "null") => {
-                let plain = Scalar { style: Style::Plain, tag: None, text: scalar.text.clone() };
+                let plain = Scalar { style: Style::Plain, tag: None, ..scalar.clone() };
                 return Ok(Some(resolved(plain.resolve())));
             }
             Some(tag) => {
@@ -546,6 +569,18 @@ impl Inner {
         }
         let form = Form::of_scalar(&scalar.text);
         let value = self.run(form, &scalar.text, Site::Scalar(node))?;
+        if let Some(secret) = value.as_ref().and_then(taint::secret) {
+            return Ok(Some(match (secret.value, secret.parts) {
+                (Json::String(text), _) if text == OMIT => Json::String(text.clone()),
+                (Json::String(text), Some(parts)) => {
+                    taint::hide_parts(with_line_ends_of(text.clone(), &scalar.text), &parts)
+                }
+                (Json::String(text), None) => {
+                    taint::hide(Json::String(with_line_ends_of(text.clone(), &scalar.text)))
+                }
+                (other, _) => taint::hide(other.clone()),
+            }));
+        }
         match value {
             Some(Json::String(text)) if text == OMIT => Ok(Some(Json::String(text))),
             Some(Json::String(text)) if form == Form::Text && text.contains(OMIT) => {
@@ -555,6 +590,25 @@ impl Inner {
                 Ok(Some(Json::String(with_line_ends_of(text, &scalar.text))))
             }
             other => Ok(other),
+        }
+    }
+
+    /// A value that is encrypted by itself. What is in it may be a template, as in Ansible.
+    fn encrypted(
+        self: &Arc<Self>,
+        scalar: &Scalar,
+        node: &Node,
+    ) -> Result<Option<Json>, Diagnostic> {
+        match opened(&scalar.text, self.templates.keyring()) {
+            Ok(text) => {
+                let plain = Scalar { text, style: Style::Quoted, tag: None, secret: true };
+                self.scalar(&plain, &Node { span: node.span, kind: Kind::Scalar(plain.clone()) })
+            }
+            Err(KeyError::Missing { .. }) if self.templates.keyring().may_miss() => {
+                mark_unknown();
+                Ok(None)
+            }
+            Err(error) => Err(stays_closed(&error, node.span)),
         }
     }
 
@@ -578,31 +632,46 @@ impl Inner {
             let fault = Fault { templates: &self.templates, names: self, site };
             watched(|| fault.explain(error)).0
         };
-        let environment =
-            self.templates.environment(form, text).map_err(|error| explain(&error))?;
+        let closed =
+            matches!(site, Site::Scalar(Node { kind: Kind::Scalar(one), .. }) if one.secret);
+        let unread = |error: &Error| without_values(explain(error), closed, closed);
+        let environment = self.templates.environment(form, text).map_err(|error| unread(&error))?;
         let template = environment.get_template(&form.name(text));
-        let template = template.map_err(|error| explain(&error))?;
+        let template = template.map_err(|error| unread(&error))?;
         let mut output = Bounded::default();
+        let captures = match form {
+            Form::File => self.templates.file(text).is_none_or(|(_, text)| taint::captures(&text)),
+            _ => taint::captures(text),
+        };
         let (result, marks) = watched(|| {
             written(|| {
-                let root = Value::from_object(Root(self.clone()));
-                value::with_root(&root, || {
-                    template.render_captured_to(&root, &mut output).map(drop)
+                taint::writing(captures, || {
+                    let root = Value::from_object(Root(self.clone()));
+                    value::with_root(&root, || {
+                        template.render_captured_to(&root, &mut output).map(drop)
+                    })
                 })
             })
         });
-        let (result, written) = result;
+        let ((result, parts), written) = result;
         match result {
             Ok(_) if marks.unknown => Ok(None),
             Ok(()) => {
                 let text = String::from_utf8(output.0).unwrap_or_default();
                 Ok(Some(match written {
+                    Written::Data(value) if marks.secret => taint::hide(value),
                     Written::Data(value) => value,
                     Written::Nothing if form != Form::File && text.is_empty() => Json::Null,
                     // Statements around a lone expression leave its type alone.
                     Written::One(value) if form == Form::Text && python::text(&value) == text => {
-                        value::json_of(&value).unwrap_or(Json::String(text))
+                        let data = value::data_of(&value).unwrap_or(Json::String(text));
+                        if marks.secret { taint::hide(data) } else { data }
                     }
+                    // A file's words are public, whatever decides whether they stand there.
+                    _ if marks.secret && (form == Form::File || !parts.is_empty()) => {
+                        taint::hide_parts(text, &parts)
+                    }
+                    _ if marks.secret => taint::hide(Json::String(text)),
                     _ => Json::String(text),
                 }))
             }
@@ -620,7 +689,7 @@ impl Inner {
             {
                 Ok(None)
             }
-            Err(error) => Err(explain(&error)),
+            Err(error) => Err(without_values(explain(&error), marks.secret || closed, closed)),
         }
     }
 
@@ -628,7 +697,7 @@ impl Inner {
         is_facts(name)
             || self.items.get(name).is_some_and(|item| item.value.is_some())
             || self.magic.contains_key(name)
-            || self.layers.iter().any(|layer| layer.variables.contains_key(name))
+            || self.layers.iter().any(|layer| layer.locked || layer.variables.contains_key(name))
     }
 
     /// What a template sees under a name.
@@ -637,10 +706,10 @@ impl Inner {
             if item.outside {
                 mark_outside();
             }
-            if item.value.as_ref().is_some_and(value::is_unknown) {
+            if item.value.as_ref().is_some_and(Seen::is_unknown) {
                 mark_unknown();
             }
-            return item.value.clone();
+            return item.value.as_ref().map(Seen::give);
         }
         if is_facts(name) {
             mark_outside();
@@ -656,8 +725,10 @@ impl Inner {
             return Some(value.clone());
         }
         let Some(cached) = self.variable(name) else {
-            let elsewhere =
-                self.open.is_some() && name != "omit" && !function_names().contains(&name);
+            // It may stand in a file that is encrypted.
+            let hidden = || self.layers.iter().any(|layer| layer.locked);
+            let own = name == "omit" || function_names().contains(&name);
+            let elsewhere = !own && (self.open.is_some() || hidden());
             return elsewhere.then(|| {
                 mark_unknown();
                 unknown()
@@ -670,7 +741,7 @@ impl Inner {
             mark_assumed();
         }
         match cached.outcome {
-            Outcome::Known(value) => Some(value),
+            Outcome::Known(seen) => Some(seen.give()),
             Outcome::Unknown => {
                 mark_unknown();
                 Some(unknown())
@@ -704,10 +775,10 @@ impl Inner {
                 return Some(Cached { outcome, outside: false, assumed: false });
             }
         };
-        let (result, marks) = watched(|| self.json(node));
+        let ((result, used), marks) = watched(|| taint::using(|| self.json(node)));
         drop(entered);
         let outcome = match result {
-            Ok(Some(json)) => Outcome::Known(value::value_of(&json)),
+            Ok(Some(json)) => Outcome::Known(Seen::of(&json, used)),
             Ok(None) => Outcome::Unknown,
             Err(diagnostic) => Outcome::Failed(Arc::new(diagnostic)),
         };
@@ -899,5 +970,7 @@ impl Object for HostVariables {
     }
 }
 
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod tests;

@@ -215,7 +215,7 @@ fn written(plain: &str, indent: usize) -> String {
         return format!("|{chomping}\n{}", lines.collect::<Vec<_>>().join("\n"));
     }
     let simple = |one: char| one.is_ascii_alphanumeric() || "_-./".contains(one);
-    let scalar = yaml::Scalar { text: plain.into(), style: Style::Plain, tag: None };
+    let scalar = yaml::Scalar { text: plain.into(), style: Style::Plain, tag: None, secret: false };
     let is_text = matches!(scalar.resolve(), Resolved::Text(_));
     let begins = plain.starts_with(|one: char| one.is_ascii_alphanumeric());
     if is_text && begins && plain.chars().all(simple) {

@@ -11,8 +11,9 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use super::lenient::{Backslashes, Lenient, expression_end};
 use super::lookup::{Lookup, Query};
 use super::scope::OMIT;
-use super::{filters, python, value};
+use super::{filters, python, taint, value};
 use crate::diagnostic::{SourceId, Sources};
+use crate::secret::Keyring;
 
 /// Most instructions that one evaluation may take.
 const FUEL: u64 = 10_000_000;
@@ -36,6 +37,7 @@ pub struct Templates {
     /// Those of template files that begin with `#jinja2:`, by that line.
     headed: Mutex<HashMap<String, Arc<Environment<'static>>>>,
     files: TemplateFiles,
+    keyring: Arc<Keyring>,
 }
 
 /// Reads template files.
@@ -161,7 +163,7 @@ impl Templates {
         }
         environment.set_formatter(|output, state, one| {
             if matches!(Form::of(state.name()), Some((Form::Braced | Form::Bare, _))) {
-                let json = value::json_of(one)?;
+                let json = value::data_of(one)?;
                 if json.as_str().is_some_and(|text| text != OMIT && text.contains(OMIT)) {
                     return Err(omit_in_text());
                 }
@@ -184,7 +186,10 @@ impl Templates {
                 return Err(omit_in_text());
             }
             value::write_into_text(one);
-            output.write_str(&text).map_err(Error::from)
+            let start = taint::length();
+            output.write_str(&text).map_err(Error::from)?;
+            taint::note_written(&text, start);
+            Ok(())
         });
         let loaded = files.read.clone();
         environment.set_loader(move |name| Ok(source_of(&loaded, name)));
@@ -206,7 +211,24 @@ impl Templates {
         environment.add_global("q", query);
         environment.add_global("omit", OMIT);
         environment.remove_global("debug");
-        Self { environment: Arc::new(environment), headed: Mutex::default(), files }
+        let (environment, keyring) = (Arc::new(environment), Arc::default());
+        Self { environment, headed: Mutex::default(), files, keyring }
+    }
+
+    /// The same with keys for the secrets in variables.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Arc<Keyring>) -> Self {
+        Self { keyring, ..self }
+    }
+
+    /// Whether some secret has no key and need not have one, so that what needs it is not known.
+    pub fn is_locked(&self) -> bool {
+        self.keyring.may_miss() && self.keyring.has_missed()
+    }
+
+    /// The keys for secrets.
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// What a template is compiled and run in: a file may ask for another syntax in its first line.

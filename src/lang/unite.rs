@@ -119,8 +119,9 @@ fn declared_twice(first: &Built, second: &Built, differences: &[String]) -> Diag
 /// Joins an equal declaration into the first: their requisites and labels unite, and it is selected
 /// if either is.
 fn join(first: &mut Declaration, second: Declaration) {
-    let Common { require, onchanges, onfail, watch, restart_on, tags, .. } = second.common;
+    let Common { require, onchanges, onfail, watch, restart_on, tags, mask, .. } = second.common;
     let common = &mut first.common;
+    common.mask.add(&mask);
     add(&mut common.require, require);
     add(&mut common.onchanges, onchanges);
     add(&mut common.onfail, onfail);

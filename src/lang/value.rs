@@ -14,6 +14,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::filters::Moment;
 use super::python;
 use super::scope::OMIT;
+use super::taint::{self, Mixed};
 
 /// What an evaluation used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,13 +25,16 @@ pub(super) struct Marks {
     pub outside: bool,
     /// Values that variables from elsewhere may go before.
     pub assumed: bool,
+    /// Secrets: what is computed is one, too.
+    pub secret: bool,
 }
 
 thread_local! {
     /// An evaluation stays on one thread and the template engine gives its objects no context of
     /// their own, so what they notice is left here; evaluations nest.
-    static MARKS: Cell<Marks> =
-        const { Cell::new(Marks { unknown: false, outside: false, assumed: false }) };
+    static MARKS: Cell<Marks> = const {
+        Cell::new(Marks { unknown: false, outside: false, assumed: false, secret: false })
+    };
     /// Whether anything asked for facts that were not known; unlike a mark, it stays.
     static ASKED: Cell<bool> = const { Cell::new(false) };
     static WRITTEN: RefCell<Written> = const { RefCell::new(Written::Nothing) };
@@ -44,9 +48,9 @@ pub(super) fn watched<T>(run: impl FnOnce() -> T) -> (T, Marks) {
     let result = run();
     let marks = MARKS.get();
     MARKS.set(Marks {
-        unknown: before.unknown,
         outside: before.outside || marks.outside,
         assumed: before.assumed || marks.assumed,
+        ..before
     });
     (result, marks)
 }
@@ -72,6 +76,18 @@ pub(super) fn mark_outside() {
 /// Notes that the evaluation uses a value that others may go before.
 pub(super) fn mark_assumed() {
     MARKS.set(Marks { assumed: true, ..MARKS.get() });
+}
+
+/// Notes that the evaluation reads secrets, with the texts in them; `spills` if it may hold parts of
+/// them in variables.
+pub(super) fn mark_secret(texts: impl Iterator<Item = String>, spills: bool) {
+    MARKS.set(Marks { secret: true, ..MARKS.get() });
+    taint::note(texts, spills);
+}
+
+/// Whether the evaluation has read a secret so far.
+pub(super) fn secret_used() -> bool {
+    MARKS.get().secret
 }
 
 /// Whether the evaluation has used data from outside of the project so far.
@@ -225,7 +241,8 @@ impl Object for PartlyKnown {
     }
 }
 
-/// Data as a template sees it; keys keep their order and strings are never templates again.
+/// Data as a template sees it; keys keep their order and strings are never templates again. A secret in
+/// a list or mapping marks the evaluation that reads it.
 pub fn value_of(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
@@ -236,11 +253,17 @@ pub fn value_of(json: &Json) -> Value {
             .or_else(|| number.as_u64().map(Value::from))
             .unwrap_or_else(|| Value::from(number.as_f64().unwrap_or(f64::NAN))),
         Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) if items.iter().any(is_secret) => Mixed::list(items),
         Json::Array(items) => items.iter().map(value_of).collect(),
+        Json::Object(entries) if entries.values().any(is_secret) => Mixed::mapping(entries),
         Json::Object(entries) => {
             Value::from_pairs(entries.iter().map(|(key, value)| (key.as_str(), value_of(value))))
         }
     }
+}
+
+fn is_secret(data: &Json) -> bool {
+    taint::secret(data).is_some()
 }
 
 /// Whether a list or a mapping is to leave it out.
@@ -251,6 +274,19 @@ pub(super) fn is_omitted(value: &Value) -> bool {
 /// A template's value as data; what is `omit` in a list or mapping is left out. A value that is not known marks the evaluation and gives null;
 /// what is no data (a function, something undefined) is an error.
 pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
+    convert(value, &json_of)
+}
+
+/// The same, with secrets in lists and mappings kept apart; reading them does not mark the evaluation.
+pub(super) fn data_of(value: &Value) -> Result<Json, Error> {
+    match Mixed::data(value) {
+        Some(data) => Ok(data),
+        None => convert(value, &data_of),
+    }
+}
+
+/// `part` converts what is in a list or mapping.
+fn convert(value: &Value, part: &dyn Fn(&Value) -> Result<Json, Error>) -> Result<Json, Error> {
     if is_unknown(value) {
         mark_unknown();
         return Ok(Json::Null);
@@ -266,7 +302,7 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter()?.checked();
             let items = items.filter(|item| !item.as_ref().is_ok_and(is_omitted));
-            Json::Array(items.map(|item| json_of(&item?)).collect::<Result<_, Error>>()?)
+            Json::Array(items.map(|item| part(&item?)).collect::<Result<_, Error>>()?)
         }
         ValueKind::Map => {
             let mut entries = Map::new();
@@ -274,7 +310,7 @@ pub(super) fn json_of(value: &Value) -> Result<Json, Error> {
                 let key = key?;
                 let entry = value.get_item(&key)?;
                 if !is_omitted(&entry) {
-                    entries.insert(key_of(&key), json_of(&entry)?);
+                    entries.insert(key_of(&key), part(&entry)?);
                 }
             }
             Json::Object(entries)

@@ -49,6 +49,8 @@ pub struct Scalar {
     pub style: Style,
     /// An explicit local tag without its `!`, for example `vault`; `str` for `!!str`.
     pub tag: Option<Arc<str>>,
+    /// Whether it was decrypted: neither it nor what is computed from it is shown.
+    pub secret: bool,
 }
 
 /// How a scalar was written.
@@ -122,8 +124,19 @@ fn number(text: &str) -> Option<Resolved> {
 impl Node {
     /// A node that no user wrote, for defaults and values from elsewhere.
     pub fn text(span: Span, text: impl Into<Arc<str>>) -> Self {
-        let scalar = Scalar { text: text.into(), style: Style::Quoted, tag: None };
+        let scalar = Scalar { text: text.into(), style: Style::Quoted, tag: None, secret: false };
         Self { span, kind: Kind::Scalar(scalar) }
+    }
+
+    /// Marks all scalars in it as decrypted.
+    pub fn make_secret(&mut self) {
+        match &mut self.kind {
+            Kind::Scalar(scalar) => scalar.secret = true,
+            Kind::Sequence(items) => Arc::make_mut(items).iter_mut().for_each(Self::make_secret),
+            Kind::Mapping(entries) => {
+                Arc::make_mut(entries).iter_mut().for_each(|(_, value)| value.make_secret());
+            }
+        }
     }
 
     /// The scalar, if it is one.
@@ -194,6 +207,7 @@ pub fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Diagnostics)
     }
     let mut builder = Builder {
         source,
+        secret: sources.is_hidden(source),
         text: &text,
         diagnostics,
         anchors: HashMap::new(),
@@ -212,7 +226,16 @@ pub fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Diagnostics)
             }
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(text.len());
-                builder.diagnostics.push(malformed::syntax(source, &text, at, error.kind()));
+                let said = malformed::syntax(source, &text, at, error.kind());
+                builder.diagnostics.push(match builder.secret {
+                    true => Diagnostic {
+                        help: Vec::new(),
+                        notes: Vec::new(),
+                        message: String::from("this is not YAML"),
+                        ..said
+                    },
+                    false => said,
+                });
                 break;
             }
         }
@@ -238,6 +261,7 @@ pub fn parse_one(
 
 struct Builder<'a> {
     source: SourceId,
+    secret: bool,
     text: &'a str,
     diagnostics: &'a mut Diagnostics,
     anchors: HashMap<usize, (Node, usize)>,
@@ -269,7 +293,8 @@ impl Builder<'_> {
                     _ => Style::Quoted,
                 };
                 let tag = tag.map(|tag| Arc::from(tag.suffix()));
-                let scalar = Scalar { text: Arc::from(text.as_ref()), style, tag };
+                let secret = self.secret;
+                let scalar = Scalar { text: Arc::from(text.as_ref()), style, tag, secret };
                 let end = if style == Style::Plain && scalar.text.is_empty() {
                     range.start
                 } else {
@@ -338,7 +363,8 @@ impl Builder<'_> {
                     place.clone(),
                 ));
                 let text = Arc::from(self.text.get(place).unwrap_or_default());
-                Kind::Scalar(Scalar { text, style: Style::Quoted, tag: None })
+                let secret = self.secret;
+                Kind::Scalar(Scalar { text, style: Style::Quoted, tag: None, secret })
             }
             Items::Sequence(items) => Kind::Sequence(Arc::new(items)),
             Items::Mapping { entries, .. } => Kind::Mapping(Arc::new(self.merged(entries))),

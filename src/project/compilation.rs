@@ -12,7 +12,8 @@ use crate::inventory::{Connection, ConnectionKind, Inventory, Pattern, Spec, not
 use crate::lang::yaml::Node;
 use crate::lang::{
     CompileOptions, ContentStore, Declaration, Evaluated, Facts, HostVariables, Layer, Names,
-    OwnFact, Play, Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, value_of,
+    OwnFact, Play, Program, Scope, Skipped, TemplateValue, Templates, asks_for_facts, has_secret,
+    reveal, value_of,
 };
 use crate::ssh::{is_host_name, is_user_name};
 
@@ -338,12 +339,19 @@ impl Compilation {
         }
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
         let facts = facts.unwrap_or(Facts::Unknown);
-        let plays = self.declarations(host, &facts, diagnostics);
-        let undecided = plays.iter().flat_map(|play| &play.declarations).any(|declaration| {
-            declaration.skipped == Some(Skipped::Undecided)
-                || (declaration.skipped.is_none() && declaration.declared.is_none())
-        });
-        if undecided && !diagnostics.has_errors() {
+        let mut plays = self.declarations(host, &facts, diagnostics);
+        let declarations = plays.iter_mut().flat_map(|play| &mut play.declarations);
+        let undecided: Vec<&mut Declaration> = declarations
+            .filter(|declaration| {
+                declaration.skipped == Some(Skipped::Undecided)
+                    || (declaration.skipped.is_none() && declaration.declared.is_none())
+            })
+            .collect();
+        let any_undecided = !undecided.is_empty();
+        if self.is_locked() {
+            undecided.into_iter().for_each(|one| one.skipped = Some(Skipped::Locked));
+        }
+        if any_undecided && !diagnostics.has_errors() {
             let wanted = self.wanted();
             if !wanted.is_empty() {
                 return Compiled::Lacks(wanted);
@@ -356,6 +364,11 @@ impl Compilation {
     pub fn explain(&self, host: &str, diagnostics: &mut Diagnostics) -> Explained {
         let plays = self.declarations(host, &Facts::Unknown, diagnostics);
         graph::explain(&plays, &self.sources, diagnostics)
+    }
+
+    /// Whether what is not known may be a secret without a key.
+    fn is_locked(&self) -> bool {
+        self.templates.is_locked()
     }
 
     fn declarations(
@@ -435,7 +448,14 @@ impl Compilation {
     /// How a host is reached, and whom to become there; none if that was refused.
     pub fn connection(&self, host: &str, diagnostics: &mut Diagnostics) -> Option<Connection> {
         let scope = self.own_scope(host, Facts::Unknown);
-        let evaluate = |node: &Node| known(&scope, node);
+        let evaluate = |node: &Node| {
+            let value = known(&scope, node)?;
+            if has_secret(&value) {
+                let message = "a secret cannot say how a host is reached: that is shown";
+                return Err(Diagnostic::error("secret-argument", message).at(node.span, ""));
+            }
+            Ok(value)
+        };
         let mut connection = self.inventory.connection(host, &evaluate, diagnostics)?;
         for (play, _) in self.plays_of(host) {
             if let Some(node) = &play.remote_user {
@@ -497,7 +517,13 @@ impl Compilation {
         node: &Node,
         diagnostics: &mut Diagnostics,
     ) -> Option<String> {
-        text(&self.own_scope(host, Facts::Unknown), node, diagnostics)
+        let mut said = Diagnostics::default();
+        let password = text(&self.own_scope(host, Facts::Unknown), node, &mut said);
+        // Without a key the host is reached without it, or not at all.
+        if !self.is_locked() {
+            diagnostics.extend(said);
+        }
+        password
     }
 }
 
@@ -545,11 +571,15 @@ fn inventory_layers(inventory: &Inventory, host: &str) -> Vec<Arc<Layer>> {
     for variable in inventory.variables(host) {
         let label = variable.origin.to_string();
         if layers.last().is_none_or(|layer| layer.label != label) {
-            layers.push(Layer { label, variables: IndexMap::new() });
+            layers.push(Layer { label, variables: IndexMap::new(), locked: false });
         }
         if let Some(layer) = layers.last_mut() {
             layer.variables.insert(variable.name.clone(), variable.value.clone());
         }
+    }
+    if inventory.is_locked() {
+        let label = String::from("encrypted files");
+        layers.insert(0, Layer { label, variables: IndexMap::new(), locked: true });
     }
     layers.into_iter().map(Arc::new).collect()
 }
@@ -659,7 +689,7 @@ fn known(scope: &Scope, node: &Node) -> Result<Value, Diagnostic> {
 }
 
 fn text(scope: &Scope, node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
-    match known(scope, node) {
+    match known(scope, node).map(reveal) {
         Ok(Value::String(text)) => Some(text),
         Ok(other) if !other.is_object() && !other.is_array() => Some(other.to_string()),
         Ok(_) => {

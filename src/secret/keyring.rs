@@ -1,6 +1,7 @@
 //! The keys of a run: opened when the first secret is met, and asked once for each secret.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -46,6 +47,8 @@ pub struct Keyring {
     age: AgeKeys,
     /// Each secret is opened once, by its digest: that takes milliseconds, and hosts share secrets.
     known: Mutex<HashMap<blake3::Hash, Answer>>,
+    missed: AtomicBool,
+    may_miss: bool,
 }
 
 /// Reads the keys of age.
@@ -83,7 +86,30 @@ impl Keyring {
         ask: Ask,
     ) -> Self {
         let age = AgeKeys { open: Mutex::new(Some((identities, ask))), worker: Mutex::default() };
-        Self { passwords: LazyLock::new(passwords), age, known: Mutex::default() }
+        let passwords = LazyLock::new(passwords);
+        Self {
+            passwords,
+            age,
+            known: Mutex::default(),
+            missed: AtomicBool::new(false),
+            may_miss: false,
+        }
+    }
+
+    /// The same where secrets need no keys: what is in them is then not known.
+    #[must_use]
+    pub fn optional(self, optional: bool) -> Self {
+        Self { may_miss: optional, ..self }
+    }
+
+    /// Whether secrets need no keys.
+    pub fn may_miss(&self) -> bool {
+        self.may_miss
+    }
+
+    /// Whether some secret had no key so far.
+    pub fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed)
     }
 
     /// What is in a secret.
@@ -101,6 +127,9 @@ impl Keyring {
             };
             Ok(plain.into())
         });
+        if matches!(answer, Err(KeyError::Missing { .. })) {
+            self.missed.store(true, Ordering::Relaxed);
+        }
         answer.clone()
     }
 
@@ -218,7 +247,7 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::super::{Recipients, armored, encrypt_with_passphrase, generate};
     use super::*;

@@ -16,6 +16,7 @@ use converge::diagnostic::{Diagnostics, Sources, Style, render};
 use converge::inventory::{Given, Inventory, Spec};
 use converge::lang::{CompileOptions, LookupEnvironment, Program, Templates};
 use converge::project::Compilation;
+use converge::secret::Keyring;
 
 /// States of the play.
 const STATES: usize = 500;
@@ -73,7 +74,13 @@ fn inside(folder: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let mut diagnostics = Diagnostics::default();
     let spec = Spec::new(vec![Given::Path(folder.join("inventory.yml"))], PathBuf::new());
     let inventory = Inventory::load(&sources, &spec, &mut diagnostics);
-    let program = Program::load(&sources, &folder.join("state.yml"), None, &mut diagnostics);
+    let program = Program::load(
+        &sources,
+        &folder.join("state.yml"),
+        None,
+        &Keyring::default(),
+        &mut diagnostics,
+    );
     let lookup = LookupEnvironment { project: folder.to_owned(), ..LookupEnvironment::default() };
     let templates = Arc::new(Templates::new(sources.clone(), false, lookup));
     let compilation = Compilation::new(

@@ -17,6 +17,7 @@ use converge::lang::yaml::Node;
 use converge::lang::{CompileOptions, Facts, LookupEnvironment, Program, Templates};
 use converge::lint::{Finding, Levels, Linter, Subject};
 use converge::project::{Compilation, Compiled};
+use converge::secret::Keyring;
 use converge::ssh::known_hosts::{HostKey, HostName, KnownHosts};
 use converge::ssh::{Environment, Request, Resolved, share_settings};
 use converge::wire::{self, FromAgent, ToAgent};
@@ -58,7 +59,8 @@ pub fn state_file(bytes: &[u8]) {
     fs::write(&path, bytes).unwrap();
     let sources = Arc::new(Sources::default());
     let mut diagnostics = Diagnostics::default();
-    let program = Program::load(&sources, &path, Some(&folder), &mut diagnostics);
+    let program =
+        Program::load(&sources, &path, Some(&folder), &Keyring::default(), &mut diagnostics);
     let mut spec = Spec::new(vec![Given::Hosts("web1,web2,".to_owned())], folder.clone());
     spec.trust = Trust::Untrusted { project: folder.clone() };
     let inventory = Inventory::load(&sources, &spec, &mut diagnostics);

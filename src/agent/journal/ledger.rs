@@ -84,6 +84,18 @@ pub(in crate::agent) struct Left {
     pub(in crate::agent) sensitive: Option<bool>,
 }
 
+impl Scope {
+    /// The things that were hidden when they were left.
+    pub(in crate::agent) fn hidden(&self) -> HashSet<String> {
+        let hidden = self.things.iter().filter(|(_, thing)| match &thing.left {
+            // Taken apart are only those that may be.
+            Lazy::Text(text) if !text.get().contains("\"sensitive\":true") => false,
+            left => left.get().is_some_and(|left| left.sensitive == Some(true)),
+        });
+        hidden.map(|(target, _)| target.clone()).collect()
+    }
+}
+
 impl Default for Ledger {
     fn default() -> Self {
         Self {

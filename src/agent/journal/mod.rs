@@ -28,7 +28,8 @@ pub(super) use objects::Objects;
 use read::Debts;
 pub(super) use read::PastJournal;
 pub(super) use record::{
-    Begin, Debt, Done, End, Header, How, Line, Owes, Purpose, Reacting, VERSION, without_secrets,
+    Begin, Debt, Done, End, Header, How, Line, Owes, Purpose, Reacting, VERSION, target_of_path,
+    without_secrets,
 };
 
 use crate::change::{Change, Content};

@@ -240,7 +240,8 @@ pub(in crate::agent) fn made(change: &Change) -> Vec<(String, Made)> {
     }
 }
 
-fn target_of_path(path: &RemotePath) -> String {
+/// How records name what stands at a path.
+pub(in crate::agent) fn target_of_path(path: &RemotePath) -> String {
     format!("path:{path}")
 }
 

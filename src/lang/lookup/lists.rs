@@ -101,7 +101,8 @@ pub(super) fn nested(terms: &[Value]) -> Result<Vec<Value>, Error> {
             return Err(refusal(format!("more than {ITEM_LIMIT} combinations")));
         }
         let longer = |row: &Vec<Value>| -> Result<Vec<Vec<Value>>, Error> {
-            let with = |item: &Value| Ok([row.clone(), flattened(std::slice::from_ref(item))?].concat());
+            let with =
+                |item: &Value| Ok([row.clone(), flattened(std::slice::from_ref(item))?].concat());
             list.iter().map(with).collect()
         };
         let all: Result<Vec<_>, Error> = rows.iter().map(longer).collect();

@@ -36,7 +36,7 @@ impl Case {
         let variables = variables
             .map(|(key, value)| (Arc::from(key.as_text().unwrap_or_default()), value.clone()))
             .collect();
-        let layer = Arc::new(Layer { label: String::from("vars.yml"), variables });
+        let layer = Arc::new(Layer { label: String::from("vars.yml"), variables, locked: false });
         let templates = Arc::new(Templates::new(sources.clone(), untrusted, lookup));
         let magic = BTreeMap::from([(String::from("inventory_hostname"), Value::from("web1"))]);
         Self { sources, scope: Scope::new(templates, vec![layer], magic, facts), node }
@@ -296,7 +296,13 @@ fn what_is_wrong_in_a_template_is_said() {
             "error: the template makes more than 64 MiB",
             "web.yml:1:1",
         ),
-        ("", "!vault x", "error: the tag `!vault` is not understood here", ""),
+        ("", "!volt x", "error: the tag `!volt` is not understood here", ""),
+        (
+            "",
+            "!vault x",
+            "error: this cannot be decrypted: this is neither encrypted",
+            "web.yml:1:8",
+        ),
     ];
     for (variables, value, message, detail) in cases {
         let said = evaluate(variables, value);
@@ -329,7 +335,7 @@ fn template_files_are_rendered_as_by_ansible() {
         let mention = case.node.get("template").unwrap().span;
         case.say(case.scope.render_file(&path, mention).map(|text| format!("{text:?}")))
     };
-    assert_eq!(render("port: 80"), r#"Known("  x\nport 80end 80\n")"#);
+    assert_eq!(render("port: 80"), r#"Known("  x\nport 80end 80\n", Mask(nothing))"#);
     assert_eq!(render("port: '{{ facts.cpus }}'"), "Unknown");
     let expected = "\
 error: undefined variable `port`
@@ -463,7 +469,11 @@ fn variables_of_other_hosts_are_evaluated_there() {
     let inner = &case.scope.inner;
     let layer = |port: &str| {
         let node = Node::text(case.node.span, port);
-        Arc::new(Layer { label: String::new(), variables: [(Arc::from("port"), node)].into() })
+        Arc::new(Layer {
+            label: String::new(),
+            variables: [(Arc::from("port"), node)].into(),
+            locked: false,
+        })
     };
     let magic = BTreeMap::from([(String::from("hostvars"), hosts.value())]);
     let scope = |port: &str| {

@@ -6,7 +6,7 @@ use super::permissions::octal;
 use super::{is_template, literal};
 use crate::diagnostic::Diagnostic;
 use crate::lang::State;
-use crate::lang::yaml::{Kind, Node, Resolved};
+use crate::lang::yaml::{Kind, Node, Resolved, Scalar};
 use crate::lint::rule::Check;
 use crate::lint::{Level, Rule, Whole};
 
@@ -15,9 +15,9 @@ pub(super) static PLAIN_SECRET: Rule = Rule {
     summary: "A password, token or private key in plain text",
     why: "Whoever may read the project may read it, now and in all of its history. It is not known to be secret either, so \
           plans, diffs and logs may show it.",
-    instead: "Give the name a value where the project is not kept: `lookup('env', 'NAME')`, `-e @FILE`, a file of variables \
-              outside of the repository. Then change the secret, since it has been seen. Messages of this rule do not show \
-              the line.",
+    instead: "Encrypt it (`converge secrets encrypt`), or give the name a value where the project is not kept: \
+              `lookup('env', 'NAME')`, `-e @FILE`. Then change the secret, since it has been seen. Messages of this rule do \
+              not show the line.",
     level: Level::Warn,
     wrong: "hosts: web\nvars: { database_password: kee8Ohng }\nstates:\n  - environment_file: /etc/shop.env\n    \
             variables: { DATABASE_PASSWORD: \"{{ database_password }}\" }\n",
@@ -98,6 +98,7 @@ fn look(name: &str, node: &Node, found: &mut Vec<Diagnostic>) {
             }
         }
         Kind::Sequence(items) => items.iter().for_each(|item| look(name, item, found)),
+        Kind::Scalar(scalar) if is_encrypted(scalar) => {}
         Kind::Scalar(scalar) => {
             let form = COMPILED.iter().find(|(_, form)| form.is_match(&scalar.text));
             let message = match form {
@@ -110,11 +111,16 @@ fn look(name: &str, node: &Node, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(PLAIN_SECRET.name, message)
                     .at(node.span, "")
-                    .help("take it from outside of the project, for example `lookup('env', 'NAME')`, and change it")
+                    .help("change it, and encrypt the new one: `converge secrets encrypt --value NAME FILE`")
                     .hidden(),
             );
         }
     }
+}
+
+fn is_encrypted(scalar: &Scalar) -> bool {
+    let tag = scalar.tag.as_deref();
+    scalar.secret || tag.is_some_and(|tag| ["secret", "vault", "vault-encrypted"].contains(&tag))
 }
 
 /// Whether a name says that its value is secret.
