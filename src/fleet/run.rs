@@ -266,7 +266,7 @@ pub(super) async fn plan(
         // Of two runs that wait for each other's hosts, the older comes first: the other one lets
         // it have more and more time, since it may take long to look at its hosts.
         let older = held.iter().all(|(_, refusal)| refusal.is_younger(&run.plan.run.id));
-        let patience = if older { 0.2 } else { f64::from(1_u32 << attempts.min(5)) };
+        let patience = if older { 0.2 } else { f64::from(1_u32 << attempts.min(3)) };
         let pause = LOCK_PAUSE.mul_f64(patience * (0.5 + f64::from(rand_byte()) / 255.0));
         hosts = planned;
         for host in &mut hosts {
