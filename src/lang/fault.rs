@@ -133,7 +133,7 @@ impl Fault<'_> {
                     self.undefined(expression, place)
                 }
                 None if detail.is_empty() => {
-                    said(UNDEFINED, String::from("something undefined is used here"))
+                    said(UNDEFINED, String::from("something in here is undefined"))
                 }
                 None => said(UNDEFINED, detail.to_owned()),
             },

@@ -11,6 +11,7 @@ mod dates;
 mod encodings;
 mod engine;
 mod formats;
+pub(super) mod formatting;
 mod functions;
 mod methods;
 mod network;
@@ -124,9 +125,6 @@ const BUILT_IN_FILTERS: &[&str] = &[
     "max",
     "sort",
     "list",
-    "string",
-    "batch",
-    "slice",
     "sum",
     "select",
     "reject",
@@ -147,7 +145,6 @@ const BUILT_IN_TESTS: &[&str] = &[
     "boolean",
     "odd",
     "even",
-    "divisibleby",
     "number",
     "integer",
     "int",
@@ -214,6 +211,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         environment.add_test(format!("ansible.builtin.{}", entry.name), call);
     }
     engine::register(environment);
+    formatting::register(environment);
     functions::register(environment);
     environment.set_unknown_method_callback(|_, value, name, arguments| {
         methods::call(value, name, arguments)
@@ -313,11 +311,28 @@ impl Arguments {
             Some(value) => i64::try_from(value).map(Some),
         }
     }
+
+    /// A width or the like; what is below zero is zero.
+    fn count(&self, name: &str) -> Result<Option<usize>, Error> {
+        self.integer(name)?.map(|count| bounded(&format!("`{name}`"), count)).transpose()
+    }
 }
 
 /// Refuses what is undefined, in the engine's own words: they name the expression.
 fn required(value: &Value) -> Result<(), Error> {
     if value.is_undefined() { value.get_attr("").map(|_| ()) } else { Ok(()) }
+}
+
+/// Largest width, indentation or count that a template may ask for.
+const COUNT_LIMIT: usize = 10_000;
+
+/// A number that decides how much is made; `what` it is. What is below zero is zero.
+fn bounded(what: &str, number: i64) -> Result<usize, Error> {
+    let number = usize::try_from(number.max(0)).unwrap_or(usize::MAX);
+    if number > COUNT_LIMIT {
+        return Err(wrong(format!("{what} is at most {COUNT_LIMIT}")));
+    }
+    Ok(number)
 }
 
 fn wrong(message: impl Into<String>) -> Error {

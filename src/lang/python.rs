@@ -1,7 +1,7 @@
 //! Numbers and collections as Python writes them.
 
-use minijinja::Value;
 use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, Value};
 
 /// A float as Python's `repr` and JSON write it.
 pub fn float(value: f64) -> String {
@@ -34,39 +34,47 @@ pub fn yaml_float(value: f64) -> String {
     if text.contains('.') { text } else { text.replacen('e', ".0e", 1) }
 }
 
-/// A value as the text that a template makes of it; tuples are lists, as in Ansible.
-pub(super) fn text(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => inside(value),
+/// A value as the text that a template makes of it; tuples are lists, as in Ansible. An error where
+/// a part of it is undefined.
+pub(super) fn text(value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => inside(value)?,
         ValueKind::Number if !value.is_integer() => {
             f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
         }
         _ => value.to_string(),
-    }
+    })
+}
+
+/// The error that something undefined inside of a list or a mapping is.
+pub(super) fn undefined_part() -> Error {
+    Error::new(ErrorKind::UndefinedError, "a part of the value is undefined")
 }
 
 /// A value as it stands inside of a list, or as `repr` has it: texts have quotes.
-pub(super) fn inside(value: &Value) -> String {
-    match value.kind() {
+pub(super) fn inside(value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
-            let Ok(items) = value.try_iter() else { return value.to_string() };
-            let items: Vec<String> = items.map(|item| inside(&item)).collect();
-            format!("[{}]", items.join(", "))
+            let items = value.try_iter()?.checked();
+            let items: Result<Vec<String>, Error> = items.map(|item| inside(&item?)).collect();
+            format!("[{}]", items?.join(", "))
         }
         ValueKind::Map => {
-            let Ok(keys) = value.try_iter() else { return value.to_string() };
-            let entry = |key: Value| {
-                let entry = value.get_item(&key).unwrap_or_default();
-                format!("{}: {}", inside(&key), inside(&entry))
+            let keys = value.try_iter()?.checked();
+            let entry = |key: Result<Value, Error>| {
+                let key = key?;
+                Ok(format!("{}: {}", inside(&key)?, inside(&value.get_item(&key)?)?))
             };
-            format!("{{{}}}", keys.map(entry).collect::<Vec<_>>().join(", "))
+            let entries: Result<Vec<String>, Error> = keys.map(entry).collect();
+            format!("{{{}}}", entries?.join(", "))
         }
         ValueKind::String => {
             let alone = Value::from(vec![value.clone()]).to_string();
             alone.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&alone).into()
         }
-        _ => text(value),
-    }
+        ValueKind::Undefined => return Err(undefined_part()),
+        _ => text(value)?,
+    })
 }
 
 #[cfg(test)]

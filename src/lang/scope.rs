@@ -663,7 +663,10 @@ impl Inner {
                     Written::Data(value) => value,
                     Written::Nothing if form != Form::File && text.is_empty() => Json::Null,
                     // Statements around a lone expression leave its type alone.
-                    Written::One(value) if form == Form::Text && python::text(&value) == text => {
+                    Written::One(value)
+                        if form == Form::Text
+                            && python::text(&value).is_ok_and(|one| one == text) =>
+                    {
                         let data = value::data_of(&value).unwrap_or(Json::String(text));
                         if marks.secret { taint::hide(data) } else { data }
                     }

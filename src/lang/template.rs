@@ -178,7 +178,7 @@ impl Templates {
             if one.kind() == ValueKind::Plain {
                 value::json_of(one)?;
             }
-            let text = python::text(one);
+            let text = python::text(one)?;
             // Statements may have left nothing around it, which is known when the text is complete.
             let whole = text == OMIT
                 && matches!(Form::of(state.name()), Some((Form::Text, all)) if all.contains("{%"));

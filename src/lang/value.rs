@@ -302,7 +302,7 @@ fn convert(value: &Value, part: &dyn Fn(&Value) -> Result<Json, Error>) -> Resul
                 let key = key?;
                 let entry = value.get_item(&key)?;
                 if !is_omitted(&entry) {
-                    entries.insert(key_of(&key), part(&entry)?);
+                    entries.insert(key_of(&key)?, part(&entry)?);
                 }
             }
             Json::Object(entries)
@@ -312,9 +312,7 @@ fn convert(value: &Value, part: &dyn Fn(&Value) -> Result<Json, Error>) -> Resul
             Some(Err(error)) => return Err(error),
             _ => Json::Null,
         },
-        ValueKind::Undefined => {
-            return Err(Error::new(ErrorKind::UndefinedError, "a part of the value is undefined"));
-        }
+        ValueKind::Undefined => return Err(python::undefined_part()),
         _ if value.downcast_object_ref::<Moment>().is_some() => Json::String(value.to_string()),
         _ => {
             let message = format!("{} is not data", describe(value));
@@ -324,12 +322,12 @@ fn convert(value: &Value, part: &dyn Fn(&Value) -> Result<Json, Error>) -> Resul
 }
 
 /// A key as JSON has it.
-fn key_of(key: &Value) -> String {
-    match key.kind() {
+fn key_of(key: &Value) -> Result<String, Error> {
+    Ok(match key.kind() {
         ValueKind::None => String::from("null"),
         ValueKind::Bool => key.is_true().to_string(),
-        _ => python::text(key),
-    }
+        _ => python::text(key)?,
+    })
 }
 
 fn number(value: &Value) -> Result<Number, Error> {

@@ -358,7 +358,7 @@ fn ipsubnet(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         }
         let number = network.value & of.hostmask();
         return Ok(Value::from(
-            (number.checked_shr(network.host_bits()).unwrap_or(0) + 1).to_string(),
+            number.checked_shr(network.host_bits()).unwrap_or(0).saturating_add(1).to_string(),
         ));
     };
     if prefix > network.width() {

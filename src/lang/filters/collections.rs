@@ -28,6 +28,8 @@ pub(super) const FILTERS: &[Filter] = &[
         let right = set("symmetric_difference", &arguments.needed("other")?)?;
         Ok(left.symmetric_difference(&right).cloned().collect())
     }),
+    filter("batch", &["linecount", "fill_with"], batch),
+    filter("slice", &["slices", "fill_with"], slice),
     filter("zip_longest", &["*", "fillvalue"], zip_longest),
     filter("product", &["*", "repeat"], product),
     filter("permutations", &["size"], |value, arguments| {
@@ -219,6 +221,50 @@ fn flatten_into(
     Ok(())
 }
 
+/// The items of a list, or the characters of a text, and into how many they are to be parted.
+fn parted(
+    what: &str,
+    value: &Value,
+    arguments: &Arguments,
+    name: &str,
+) -> Result<(Vec<Value>, usize), Error> {
+    let items = match value.as_str() {
+        Some(text) => text.chars().map(Value::from).collect(),
+        None => list(what, value)?,
+    };
+    arguments.needed(name)?;
+    match arguments.count(name)? {
+        Some(count @ 1..) => Ok((items, count)),
+        _ => Err(wrong(format!("`{what}` takes a number of at least 1"))),
+    }
+}
+
+/// As Jinja's `batch`: rows of so many items; the last one is filled up.
+fn batch(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let (items, count) = parted("batch", value, arguments, "linecount")?;
+    let mut rows: Vec<Vec<Value>> = items.chunks(count).map(<[Value]>::to_vec).collect();
+    let fill = arguments.get("fill_with").filter(|fill| !fill.is_none());
+    if let (Some(last), Some(fill)) = (rows.last_mut(), fill) {
+        last.resize(count, fill);
+    }
+    Ok(rows.into_iter().map(Value::from).collect())
+}
+
+/// As Jinja's `slice`: so many rows; those without an item more than the others get the filling.
+fn slice(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
+    let (items, count) = parted("slice", value, arguments, "slices")?;
+    let (each, longer) = (items.len() / count, items.len() % count);
+    let fill = arguments.get("fill_with").filter(|fill| !fill.is_none());
+    let mut items = items.into_iter();
+    let row = |at: usize| {
+        let is_longer = at < longer;
+        let mut row: Vec<Value> = items.by_ref().take(each + usize::from(is_longer)).collect();
+        row.extend(fill.clone().filter(|_| !is_longer));
+        Value::from(row)
+    };
+    Ok((0..count).map(row).collect())
+}
+
 fn zip_longest(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let fill = arguments.get("fillvalue").unwrap_or_else(|| Value::from(()));
     let mut lists = vec![list("zip_longest", value)?];
@@ -241,7 +287,7 @@ fn product(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     for other in arguments.rest() {
         lists.push(list("product", other)?);
     }
-    let repeat = usize::try_from(arguments.integer("repeat")?.unwrap_or(1)).unwrap_or(0);
+    let repeat = arguments.count("repeat")?.unwrap_or(1);
     let mut rows: Vec<Vec<Value>> = vec![Vec::new()];
     for items in (0..repeat).flat_map(|_| &lists) {
         if rows.len().saturating_mul(items.len()) > PRODUCT_LIMIT {

@@ -8,7 +8,8 @@ use minijinja::value::{
 };
 use minijinja::{Environment, Error, State, Value, filters};
 
-use super::{list, wrong};
+use super::super::python;
+use super::{list, required, wrong};
 
 /// The engine's own filters with the names of their arguments, in Jinja's order.
 const NAMED: &[(&str, &[&str])] = &[
@@ -19,6 +20,9 @@ const NAMED: &[(&str, &[&str])] = &[
     ("join", &["d", "attribute"]),
     ("groupby", &["attribute", "default", "case_sensitive"]),
 ];
+
+/// The engine's own filters of lists that look at the items.
+const OF_ITEMS: [&str; 4] = ["list", "max", "min", "reverse"];
 
 /// The name under which a filter of the engine is kept; no template can write it.
 fn kept(name: &str) -> String {
@@ -34,6 +38,24 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_filter(kept("join"), filters::join);
     environment.add_filter(kept("groupby"), filters::groupby);
     environment.add_filter(kept("map"), filters::map);
+    environment.add_filter(kept("list"), filters::list);
+    environment.add_filter(kept("max"), filters::max);
+    environment.add_filter(kept("min"), filters::min);
+    environment.add_filter(kept("reverse"), filters::reverse);
+    for name in OF_ITEMS {
+        let call = move |state: &mut State, value: Value, given: Rest<ValueOrKwargs>| {
+            let mut arguments = vec![complete(value)?];
+            arguments.extend(given.into_values());
+            state.apply_filter(&kept(name), &arguments)
+        };
+        environment.add_filter(name, call);
+    }
+    environment.add_filter("select", |state: &mut State, value: Value, given| {
+        chosen(state, "select", &value, given, true)
+    });
+    environment.add_filter("reject", |state: &mut State, value: Value, given| {
+        chosen(state, "reject", &value, given, false)
+    });
     for (name, parameters) in NAMED {
         let call = move |state: &mut State, value: Value, given: Rest<ValueOrKwargs>| {
             named(state, name, parameters, value, given)
@@ -53,6 +75,21 @@ fn split(given: Rest<ValueOrKwargs>) -> Result<(Vec<Value>, Kwargs), Error> {
     let given = given.into_values();
     let (positional, named): (&[Value], Kwargs) = from_args(&given)?;
     Ok((positional.to_vec(), named))
+}
+
+fn is_list(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
+}
+
+/// A list of which no item is undefined; another value as it is.
+fn complete(value: Value) -> Result<Value, Error> {
+    if !is_list(&value) {
+        return Ok(value);
+    }
+    let items = list("a filter", &value)?;
+    items.iter().try_for_each(required)?;
+    // What hands out its items only once has done so.
+    Ok(if value.kind() == ValueKind::Iterable { Value::from(items) } else { value })
 }
 
 fn named(
@@ -79,6 +116,12 @@ fn named(
         *value = Value::from(value.to_string());
         value.to_string()
     });
+    value = complete(value)?;
+    if name == "join" && attribute.is_none() && is_list(&value) {
+        let items = list(name, &value)?;
+        let texts: Result<Vec<String>, Error> = items.iter().map(python::text).collect();
+        value = Value::from(texts?);
+    }
     let lenient = name == "unique" || arguments.iter().any(|(parameter, _)| parameter == "default");
     if let Some(attribute) = attribute.filter(|_| !lenient) {
         let items = list(name, &value)?;
@@ -182,7 +225,16 @@ fn attribute_of(item: &Value, path: &str) -> Result<Value, Error> {
 fn map(state: &mut State, value: Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let (positional, named) = split(given)?;
     let Some((filter, rest)) = positional.split_first() else {
-        return state.apply_filter(&kept("map"), &[value, named.into()]);
+        let mut arguments: Vec<(String, Value)> = Vec::new();
+        for name in named.args() {
+            let argument: Value = named.get(name)?;
+            // As in Jinja, where that is no default.
+            if name != "default" || !argument.is_none() {
+                arguments.push((name.to_owned(), argument));
+            }
+        }
+        let arguments: Kwargs = arguments.into_iter().collect();
+        return state.apply_filter(&kept("map"), &[value, arguments.into()]);
     };
     let Some(filter) = filter.as_str() else {
         return Err(wrong("`map` takes the name of a filter, or `attribute=`"));
@@ -199,6 +251,24 @@ fn map(state: &mut State, value: Value, given: Rest<ValueOrKwargs>) -> Result<Va
     Ok(Value::from(mapped))
 }
 
+/// The items that pass a test, or are true without one; or the others.
+fn chosen(
+    state: &mut State,
+    name: &str,
+    value: &Value,
+    given: Rest<ValueOrKwargs>,
+    wanted: bool,
+) -> Result<Value, Error> {
+    required(value)?;
+    let given = given.into_values();
+    let items = match value.as_str() {
+        Some(text) => text.chars().map(Value::from).collect(),
+        None => list(name, value)?,
+    };
+    let items = items.into_iter().map(|item| (item.clone(), item));
+    passing(state, items.collect(), &given, wanted)
+}
+
 /// The items whose attribute passes a test, or is true without one; or the others.
 fn chosen_by_attribute(
     state: &mut State,
@@ -212,12 +282,36 @@ fn chosen_by_attribute(
         return Err(wrong(format!("`{name}` needs the name of an attribute")));
     };
     let path = attribute.to_string();
+    let mut items = Vec::new();
+    for item in list(name, value)? {
+        let may_be_missing = takes_undefined(test);
+        let found = if may_be_missing { at(&item, &path)? } else { attribute_of(&item, &path)? };
+        items.push((item, found));
+    }
+    passing(state, items, test, wanted)
+}
+
+/// Whether a test, which is its name and its arguments, is of what is undefined.
+fn takes_undefined(test: &[Value]) -> bool {
+    let name = test.first().and_then(Value::as_str);
+    matches!(name, Some("defined" | "undefined"))
+}
+
+/// The items of which what stands beside them passes a test, or is true without one; or the others.
+fn passing(
+    state: &mut State,
+    items: Vec<(Value, Value)>,
+    test: &[Value],
+    wanted: bool,
+) -> Result<Value, Error> {
+    let may_be_missing = takes_undefined(test);
     let test = test.split_first();
     let test_name = test.map(|(name, _)| name.to_string());
-    let may_be_missing = matches!(test_name.as_deref(), Some("defined" | "undefined"));
     let mut chosen = Vec::new();
-    for item in list(name, value)? {
-        let found = if may_be_missing { at(&item, &path)? } else { attribute_of(&item, &path)? };
+    for (item, found) in items {
+        if !may_be_missing {
+            required(&found)?;
+        }
         let holds = match (&test_name, test) {
             (Some(name), Some((_, rest))) => {
                 let arguments: Vec<Value> =

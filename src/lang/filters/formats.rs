@@ -13,12 +13,10 @@ use crate::diagnostic::{Diagnostics, Sources};
 /// Filters between data and text: JSON and YAML.
 pub(super) const FILTERS: &[Filter] = &[
     filter("to_json", JSON, |value, arguments| {
-        let indent = arguments.integer("indent")?.and_then(|indent| usize::try_from(indent).ok());
-        to_json(value, arguments, indent, false)
+        to_json(value, arguments, arguments.count("indent")?, false)
     }),
     filter("to_nice_json", JSON, |value, arguments| {
-        let indent = usize::try_from(arguments.integer("indent")?.unwrap_or(4)).unwrap_or(0);
-        to_json(value, arguments, Some(indent), true)
+        to_json(value, arguments, arguments.count("indent")?.or(Some(4)), true)
     }),
     filter("from_json", &[], |value, _| {
         let text = value.to_string();
@@ -32,8 +30,7 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("from_yaml", &[], |value, _| from_yaml(value)),
     filter("from_yaml_all", &[], |value, _| Ok(documents(value)?.iter().map(value_of).collect())),
     filter("tojson", &["indent"], |value, arguments| {
-        let indent = arguments.integer("indent")?.and_then(|indent| usize::try_from(indent).ok());
-        let text = to_json(value, arguments, indent, true)?.to_string();
+        let text = to_json(value, arguments, arguments.count("indent")?, true)?.to_string();
         let marks = [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("'", "\\u0027")];
         let safe = marks.iter().fold(text, |text, (mark, code)| text.replace(mark, code));
         Ok(Value::from(safe))

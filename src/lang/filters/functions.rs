@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value, functions};
 
-use super::{entries, list, wrong};
+use super::{entries, list, required, wrong};
 
 /// Names of the functions of this file.
 pub(super) const NAMES: [&str; 5] = ["cycler", "dict", "joiner", "namespace", "undef"];
@@ -28,6 +28,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
 
 /// A mapping of another one or of pairs, and of named values.
 fn dict(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+    for name in named.args() {
+        required(&named.get::<Value>(name)?)?;
+    }
     let is_list = |of: &Value| matches!(of.kind(), ValueKind::Seq | ValueKind::Iterable);
     let of = match of {
         Some(of) if is_list(&of) => of,
@@ -36,7 +39,10 @@ fn dict(of: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let mut pairs = Vec::new();
     for pair in list("dict", &of)? {
         match list("dict", &pair)?.as_slice() {
-            [key, value] => pairs.push((key.clone(), value.clone())),
+            [key, value] => {
+                required(value)?;
+                pairs.push((key.clone(), value.clone()));
+            }
             items => {
                 let message = format!("`dict` takes pairs, and one of these has {}", items.len());
                 return Err(wrong(message));

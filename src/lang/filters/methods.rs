@@ -1,11 +1,13 @@
 use std::ops::Range;
 
-use minijinja::formatting::{FormatStyle, format};
+use minijinja::formatting::FormatStyle;
 use minijinja::value::{Kwargs, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::super::python;
 use super::encodings::{decoded, encoded};
-use super::{entries, list, wrong};
+use super::formatting::formatted;
+use super::{bounded, entries, list, required, wrong};
 
 /// Python's methods of strings, mappings and lists, as templates call them.
 pub(super) fn call(value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
@@ -13,14 +15,14 @@ pub(super) fn call(value: &Value, name: &str, arguments: &[Value]) -> Result<Val
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
             match name {
-                "format" => format(FormatStyle::StrFormat, text, arguments).map(Value::from),
+                "format" => formatted(FormatStyle::StrFormat, text, arguments).map(Value::from),
                 "format_map" => {
                     let (of,): (Value,) = from_args(arguments)?;
                     let named: Kwargs = entries(name, &of)?
                         .into_iter()
                         .map(|(key, entry)| (key.to_string(), entry))
                         .collect();
-                    format(FormatStyle::StrFormat, text, &[named.into()]).map(Value::from)
+                    formatted(FormatStyle::StrFormat, text, &[named.into()]).map(Value::from)
                 }
                 _ => {
                     let (positional, named): (&[Value], Kwargs) = from_args(arguments)?;
@@ -151,7 +153,8 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
         }
         "isascii" => Value::from(text.is_ascii()),
         "expandtabs" => {
-            let size = given.named(0, "tabsize")?.map_or(Ok(8), usize::try_from)?.min(1000);
+            let size = given.named(0, "tabsize")?.map_or(Ok(8), i64::try_from)?;
+            let size = bounded("`tabsize`", size)?;
             Value::from(without_tabs(text, size))
         }
         "encode" => {
@@ -197,8 +200,14 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
         }
         "join" => {
             let items = given.0.first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
-            let items: Vec<String> = items.try_iter()?.map(|item| item.to_string()).collect();
-            Value::from(items.join(text))
+            let text_of = |item: Result<Value, Error>| {
+                let item = item?;
+                required(&item)?;
+                python::text(&item)
+            };
+            let items: Result<Vec<String>, Error> =
+                items.try_iter()?.checked().map(text_of).collect();
+            Value::from(items?.join(text))
         }
         "find" | "rfind" | "index" => {
             let part = given.text(0)?;
@@ -222,7 +231,7 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
         "islower" => Value::from(text.to_lowercase() == text && text.to_uppercase() != text),
         "zfill" => {
             let (sign, digits) = text.split_at(usize::from(text.starts_with(['-', '+'])));
-            let width = given.integer(0, 0)?.saturating_sub(i64::try_from(sign.len()).unwrap_or(0));
+            let width = bounded("the width", given.integer(0, 0)?)?.saturating_sub(sign.len());
             Value::from(format!("{sign}{}", padded(digits, width, '0', 1.0)))
         }
         "rjust" | "ljust" | "center" => {
@@ -235,18 +244,15 @@ fn of_string(text: &str, name: &str, given: &Given<'_>) -> Result<Value, Error> 
                 "ljust" => 0.0,
                 _ => 0.5,
             };
-            Value::from(padded(text, given.integer(0, 0)?, fill, before))
+            let width = bounded("the width", given.integer(0, 0)?)?;
+            Value::from(padded(text, width, fill, before))
         }
         _ => return Err(Error::from(ErrorKind::UnknownMethod)),
     })
 }
 
-/// Widest text that padding gives.
-const WIDTH_LIMIT: i64 = 100_000;
-
 /// Fills a text up to a width, with this share of the filling before it.
-pub(super) fn padded(text: &str, width: i64, fill: char, before: f64) -> String {
-    let width = usize::try_from(width.min(WIDTH_LIMIT)).unwrap_or(0);
+pub(super) fn padded(text: &str, width: usize, fill: char, before: f64) -> String {
     let missing = width.saturating_sub(text.chars().count());
     let left = if before >= 1.0 {
         missing

@@ -47,6 +47,7 @@ pub(super) const TESTS: &[Test] = &[
         Ok(urls::is_uri(&value.to_string(), &schemes(arguments)?))
     }),
     test("urn", &[], |value, _| Ok(urls::is_urn(&value.to_string()))),
+    test("divisibleby", &["num"], |value, arguments| divisible(value, &arguments.needed("num")?)),
     test("nan", &[], |value, _| Ok(is_nan(value))),
     test("isnan", &[], |value, _| Ok(is_nan(value))),
     test("is_abs", &[], |value, _| Ok(value.to_string().starts_with('/'))),
@@ -64,6 +65,15 @@ pub(super) const TESTS: &[Test] = &[
 
 const REGEX: &[&str] = &["pattern", "ignorecase", "multiline"];
 const VERSION: &[&str] = &["version", "operator", "strict", "version_type"];
+
+fn divisible(value: &Value, by: &Value) -> Result<bool, Error> {
+    let zero = || wrong("nothing is divisible by zero");
+    if let (Ok(number), Ok(by)) = (i128::try_from(value.clone()), i128::try_from(by.clone())) {
+        return if by == 0 { Err(zero()) } else { Ok(number.wrapping_rem(by) == 0) };
+    }
+    let (number, by) = (f64::try_from(value.clone())?, f64::try_from(by.clone())?);
+    if by == 0.0 { Err(zero()) } else { Ok(number % by == 0.0) }
+}
 
 fn is_nan(value: &Value) -> bool {
     value.is_number() && f64::try_from(value.clone()).is_ok_and(f64::is_nan)

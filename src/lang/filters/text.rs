@@ -32,10 +32,14 @@ pub(super) const FILTERS: &[Filter] = &[
     filter("path_join", &["*"], path_join),
     filter("comment", COMMENT, comment),
     filter("center", &["width"], |value, arguments| {
-        let width = arguments.integer("width")?.unwrap_or(80);
+        let width = arguments.count("width")?.unwrap_or(80);
         Ok(Value::from(super::methods::padded(&value.to_string(), width, ' ', 0.5)))
     }),
-    filter("pprint", &["verbose"], |value, _| Ok(Value::from(python::inside(value)))),
+    filter("pprint", &["verbose"], |value, _| python::inside(value).map(Value::from)),
+    filter("string", &[], |value, _| match value.as_str() {
+        Some(_) => Ok(value.clone()),
+        None => python::text(value).map(Value::from),
+    }),
     filter("type_debug", &[], |value, _| Ok(Value::from(type_name(value)))),
 ];
 
@@ -50,13 +54,9 @@ fn quote(text: &str) -> String {
 
 /// As Jinja's `indent`: a line end at the end stays.
 fn indent(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
-    const WIDTH_LIMIT: i64 = 1000;
     let indentation = match arguments.get("width") {
         Some(text) if text.as_str().is_some() => text.to_string(),
-        _ => {
-            let width = arguments.integer("width")?.unwrap_or(4).clamp(0, WIDTH_LIMIT);
-            " ".repeat(usize::try_from(width).unwrap_or(0))
-        }
+        _ => " ".repeat(arguments.count("width")?.unwrap_or(4)),
     };
     let text = value.to_string().replace("\r\n", "\n");
     let blank = arguments.flag("blank", false);
@@ -132,21 +132,19 @@ fn comment(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let edge = decoration.trim_end();
     let prefix = arguments.text("prefix", edge);
     let postfix = arguments.text("postfix", edge);
-    let count = |name| -> Result<usize, Error> {
-        Ok(usize::try_from(arguments.integer(name)?.unwrap_or(1).min(1000)).unwrap_or(0))
-    };
     let mut text = arguments.text("beginning", beginning);
     if !text.is_empty() {
         text.push_str(&newline);
     }
     if !prefix.is_empty() {
         let line = if prefix == newline { prefix } else { prefix + &newline };
-        text.push_str(&line.repeat(count("prefix_count")?));
+        text.push_str(&line.repeat(arguments.count("prefix_count")?.unwrap_or(1)));
     }
     let body = value.to_string().replace(newline.as_str(), &format!("{newline}{decoration}"));
     let empty = (format!("{decoration}{newline}"), format!("{edge}{newline}"));
     text.push_str(&format!("{decoration}{body}").replace(&empty.0, &empty.1));
-    text.push_str(&format!("{newline}{postfix}").repeat(count("postfix_count")?));
+    let postfixes = arguments.count("postfix_count")?.unwrap_or(1);
+    text.push_str(&format!("{newline}{postfix}").repeat(postfixes));
     let end = arguments.text("end", end);
     if !end.is_empty() {
         text.push_str(&newline);
