@@ -20,6 +20,9 @@ use super::value;
 
 /// Longest time that a command may take.
 const PIPE_TIME: Duration = Duration::from_secs(60);
+/// What parts the names of files in a text, and those of folders.
+const FILE_ENDS: &[char] = &[',', ';'];
+const FOLDER_ENDS: &[char] = &[',', ';', ':'];
 /// Largest file or output, in bytes.
 const SIZE_LIMIT: u64 = 16 << 20;
 
@@ -201,27 +204,39 @@ impl Lookup {
         terms: &[Value],
         options: &Kwargs,
     ) -> Result<Vec<Value>, Error> {
-        let listed = |name| -> Result<Vec<Value>, Error> {
+        let given = |name: &str| -> Result<Vec<Value>, Error> {
             let given: Option<Value> = options.get(name)?;
-            given.map_or(Ok(Vec::new()), |given| flattened(&[given]))
+            Ok(given.into_iter().collect())
         };
-        let mut names = flattened(terms)?;
-        names.extend(listed("files")?);
-        let folders = listed("paths")?;
-        let skip = options.get::<Option<bool>>("skip")?.unwrap_or(false);
-        for name in texts(&names)? {
-            let mut candidates: Vec<String> =
-                texts(&folders)?.map(|folder| format!("{folder}/{name}")).collect();
-            if candidates.is_empty() {
-                candidates.push(name.to_owned());
+        let folders = lists::names(&given("paths")?, FOLDER_ENDS)?;
+        let mut skip = options.get::<Option<bool>>("skip")?.unwrap_or(false);
+        let mut candidates = Vec::new();
+        for term in flattened(terms)? {
+            if term.kind() != ValueKind::Map {
+                candidates.extend(lists::below(&folders, texts(&[term])?));
+                continue;
             }
-            for candidate in candidates {
-                self.stays(&candidate)?;
-                if let Some(path) = self.find(caller, &candidate)
-                    && (!self.untrusted || stays_inside(&path, &self.environment.project))
-                {
-                    return Ok(vec![Value::from(path.to_string_lossy())]);
+            for key in term.try_iter()?.checked() {
+                let key = key?;
+                if !matches!(key.as_str(), Some("files" | "paths" | "skip")) {
+                    let message = "`lookup('first_found', …)` takes `files`, `paths` and `skip`";
+                    return Err(refusal(format!("{message}, not `{key}`")));
                 }
+            }
+            let entry = |name: &str| term.get_item(&Value::from(name));
+            let folders = lists::names(&[entry("paths")?], FOLDER_ENDS)?;
+            let files = lists::names(&[entry("files")?], FILE_ENDS)?;
+            candidates.extend(lists::below(&folders, files.iter().map(String::as_str)));
+            skip |= entry("skip")?.is_true();
+        }
+        let files = lists::names(&given("files")?, FILE_ENDS)?;
+        candidates.extend(lists::below(&folders, files.iter().map(String::as_str)));
+        for candidate in candidates {
+            self.stays(&candidate)?;
+            if let Some(path) = self.find(caller, &candidate)
+                && (!self.untrusted || stays_inside(&path, &self.environment.project))
+            {
+                return Ok(vec![Value::from(path.to_string_lossy())]);
             }
         }
         if skip { Ok(Vec::new()) } else { Err(refusal(String::from("none of the files is there"))) }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::formatting::{FormatStyle, format};
+use minijinja::formatting::FormatStyle;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, Value};
 
-use super::{flattened, refusal};
+use super::super::filters::formatting::formatted;
+use super::{flattened, refusal, texts};
 
 /// Most items that a lookup makes.
 const ITEM_LIMIT: usize = 100_000;
@@ -16,6 +17,24 @@ pub(super) fn words(term: &str) -> (String, BTreeMap<&str, &str>) {
     let (named, plain): (Vec<&str>, Vec<&str>) =
         term.split_whitespace().partition(|word| word.contains('='));
     (plain.join(" "), named.iter().filter_map(|word| word.split_once('=')).collect())
+}
+
+/// The names in texts and in lists of texts, which may each have several; nothing and what is
+/// undefined has none.
+pub(super) fn names(given: &[Value], ends: &[char]) -> Result<Vec<String>, Error> {
+    let mut items = flattened(given)?;
+    items.retain(|item| !item.is_none() && !item.is_undefined());
+    let names = texts(&items)?.flat_map(|text| text.split(ends));
+    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// Each name in each folder, or as it is if there are no folders.
+pub(super) fn below<'a>(folders: &[String], names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let candidates = |name: &str| match folders {
+        [] => vec![name.to_owned()],
+        _ => folders.iter().map(|folder| format!("{folder}/{name}")).collect(),
+    };
+    names.flat_map(candidates).collect()
 }
 
 /// `sequence`: `start=1 end=4 stride=2 format=web%02d`, `count=3`, or `1-4/2:web%02d`.
@@ -60,7 +79,9 @@ pub(super) fn sequence(terms: &[Value], options: &Kwargs) -> Result<Vec<Value>, 
         let end = match (number("end")?, number("count")?) {
             (Some(end), None) => end,
             (None, Some(0)) => continue,
-            (None, Some(count)) => start.saturating_add((count - 1).saturating_mul(stride)),
+            (None, Some(count)) => {
+                start.saturating_add(count.saturating_sub(1).saturating_mul(stride))
+            }
             _ => return Err(refusal("a sequence has an `end` or a `count`".into())),
         };
         let backwards = stride < 0;
@@ -74,7 +95,7 @@ pub(super) fn sequence(terms: &[Value], options: &Kwargs) -> Result<Vec<Value>, 
                 return Err(refusal(format!("a sequence of more than {ITEM_LIMIT} numbers")));
             }
             results.push(Value::from(match &shape {
-                Some(shape) => format(FormatStyle::Printf, shape, &[Value::from(at)])?,
+                Some(shape) => formatted(FormatStyle::Printf, shape, &[Value::from(at)])?,
                 None => at.to_string(),
             }));
             let Some(next) = at.checked_add(stride) else { break };
