@@ -4,6 +4,7 @@ mod commands;
 mod comments;
 mod compiler;
 mod conditions;
+mod facts;
 mod order;
 mod packages;
 mod permissions;
@@ -37,6 +38,7 @@ pub static RULES: &[&Rule] = &[
     &variables::MISSPELT_VARIABLE,
     &variables::UNKNOWN_FACT,
     &variables::FOREIGN_FACT,
+    &facts::FACT_COMPARISON,
     &variables::WORD_FOR_BOOLEAN,
     &conditions::BRACES_IN_WHEN,
     &conditions::CONSTANT_WHEN,
