@@ -33,6 +33,13 @@ pub fn build(
     graph
 }
 
+/// Says the same as [`build`], for a fraction of its cost, and makes nothing.
+pub fn check(plays: &[PlayDeclarations], sources: &Sources, diagnostics: &mut Diagnostics) {
+    for play in plays {
+        PlayGraph::new(&play.declarations, sources).report_cycles(diagnostics);
+    }
+}
+
 /// Two states whose order in the file a requisite of a third one has turned around, although they
 /// overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]

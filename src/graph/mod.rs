@@ -13,6 +13,6 @@ mod picture;
 mod types;
 mod why;
 
-pub use build::{PlayDeclarations, Reversal, build, reversals};
+pub use build::{PlayDeclarations, Reversal, build, check, reversals};
 pub use types::{Graph, NOT_SELECTED, Node, NodeIndex, Play, Work};
 pub use why::{Explained, ReferenceError, explain};

@@ -43,6 +43,8 @@ pub struct Compilation {
     common: BTreeMap<String, TemplateValue>,
     /// The graphs of hosts whose declarations do not depend on facts.
     ready: Mutex<HashMap<String, Arc<Graph>>>,
+    /// How many nodes these have.
+    kept: AtomicUsize,
     host_variables: Arc<HostVariables>,
     /// What is known of hosts, and own facts that nobody asks for.
     facts: Mutex<HashMap<String, Facts>>,
@@ -51,12 +53,12 @@ pub struct Compilation {
 }
 
 /// Most nodes of graphs that are kept until their hosts are reached; more are compiled once more.
-const READY_LIMIT: usize = 200_000;
+const READY_LIMIT: usize = 50_000;
 
 /// What is declared for a host without facts, and what is wrong with it.
 struct Checked {
     plays: Vec<PlayDeclarations>,
-    /// None if facts will change it.
+    /// None if facts will change it, or enough are kept.
     graph: Option<Graph>,
     outline: Outline,
     said: Diagnostics,
@@ -107,6 +109,7 @@ impl Compilation {
             layers: HashMap::new(),
             common: BTreeMap::new(),
             ready: Mutex::default(),
+            kept: AtomicUsize::new(0),
             host_variables: Arc::default(),
             facts: Mutex::default(),
             stranger: false,
@@ -139,6 +142,7 @@ impl Compilation {
             layers: HashMap::new(),
             common: BTreeMap::new(),
             ready: Mutex::default(),
+            kept: AtomicUsize::new(0),
             host_variables: Arc::default(),
             facts: Mutex::default(),
             stranger: true,
@@ -222,7 +226,6 @@ impl Compilation {
     ) -> IndexMap<String, Outline> {
         let mut unmatched = Unmatched::new(&self.options);
         let mut outlines = IndexMap::with_capacity(self.hosts.len());
-        let mut kept = 0;
         for_each_on_all_cores(
             &self.hosts,
             |host| self.check_one(host),
@@ -230,8 +233,8 @@ impl Compilation {
                 diagnostics.extend(checked.said);
                 see(&checked.plays);
                 checked.plays.iter().for_each(|play| unmatched.see(&play.declarations));
-                if let Some(graph) = checked.graph.filter(|_| kept < READY_LIMIT) {
-                    kept += graph.nodes.len();
+                if let Some(graph) = checked.graph {
+                    self.kept.fetch_add(graph.nodes.len(), Ordering::Relaxed);
                     let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
                     ready.insert(host.clone(), Arc::new(graph));
                 }
@@ -249,7 +252,12 @@ impl Compilation {
         let mut said = Diagnostics::default();
         let (plays, asks) = asks_for_facts(|| self.declarations(host, &facts, &mut said));
         // Cycles do not depend on facts.
-        let graph = graph::build(&plays, &self.sources, &mut said);
+        let graph = if asks || self.kept.load(Ordering::Relaxed) >= READY_LIMIT {
+            graph::check(&plays, &self.sources, &mut said);
+            None
+        } else {
+            Some(graph::build(&plays, &self.sources, &mut said))
+        };
         let asked = self.questions_with(host, &facts, &mut said);
         let all = || plays.iter().flat_map(|play| &play.declarations);
         let outline = Outline {
@@ -264,7 +272,7 @@ impl Compilation {
                 .filter(|name| !name.contains('{'))
                 .collect(),
         };
-        Checked { plays, graph: (!asks).then_some(graph), outline, said }
+        Checked { plays, graph, outline, said }
     }
 
     /// What a host is to be asked for once its facts are known.
