@@ -397,6 +397,14 @@ impl Applier<'_> {
 
     pub(super) fn failed(&self, node: &Node, message: String) -> Outcome {
         let message = self.planner.mask.hide(&message).into_owned();
+        // What is taken back does not know any more what of it is secret.
+        let nodes = &self.planner.graph.nodes;
+        let hides = nodes.iter().any(|node| node.sensitive == Some(true))
+            && nodes.iter().any(|node| matches!(node.work, Work::Restore(_)));
+        let message = match message.split_once('\n') {
+            Some((first, _)) if hides => format!("{first} (its output is hidden)"),
+            _ => message,
+        };
         Outcome::Failed { message, ignored: node.ignore_errors }
     }
 

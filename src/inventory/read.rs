@@ -125,7 +125,7 @@ impl Reader<'_> {
             }
             None | Some("yml" | "yaml" | "json") => {}
             Some(_) => {
-                ini::read(text, source, tree, diagnostics);
+                self.ini(path, text, source, tree, diagnostics);
                 return;
             }
         }
@@ -134,7 +134,7 @@ impl Reader<'_> {
         let is_mapping = root.as_ref().is_some_and(|root| root.entries().is_some());
         if !is_mapping && (looks_like_ini(text) || (extension.is_none() && !looks_like_yaml(text)))
         {
-            ini::read(text, source, tree, diagnostics);
+            self.ini(path, text, source, tree, diagnostics);
             return;
         }
         diagnostics.extend(said);
@@ -175,6 +175,24 @@ impl Reader<'_> {
             return None;
         }
         Some(root)
+    }
+
+    /// An inventory in INI. Nothing in it could be kept secret: values are made of words of a line.
+    fn ini(
+        &self,
+        path: &Path,
+        text: &str,
+        source: SourceId,
+        tree: &mut Tree,
+        diagnostics: &mut Diagnostics,
+    ) {
+        if self.sources.is_hidden(source) {
+            let message = format!("`{}`: an encrypted inventory cannot be INI", self.name(path));
+            let help = "write it as YAML, or keep the secrets in `group_vars` and `host_vars`";
+            diagnostics.push(Diagnostic::error("inventory-form", message).help(help));
+            return;
+        }
+        ini::read(text, source, tree, diagnostics);
     }
 
     /// The value in a text: JSON if it is JSON, as Ansible tries first, else YAML.

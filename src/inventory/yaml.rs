@@ -151,7 +151,9 @@ fn wrong_section(group: &str, section: &str, value: &Node) -> Diagnostic {
     let message = format!("`{section}` of the group `{group}` has to be a mapping");
     let diagnostic = Diagnostic::error("wrong-type", message)
         .at(value.span, format!("this is {}", value.describe()));
-    match value.items().and_then(<[Node]>::first).and_then(Node::as_text) {
+    let first = value.items().and_then(<[Node]>::first);
+    let first = first.filter(|first| first.scalar().is_some_and(|scalar| !scalar.secret));
+    match first.and_then(Node::as_text) {
         Some(first) if section != "vars" => {
             diagnostic.help(format!("write `{first}:` instead of `- {first}`"))
         }

@@ -155,6 +155,9 @@ impl<'a> Reading<'a> {
         if self.secrets == Secrets::Ingredients {
             parts.iter().for_each(|part| self.mask.add_ingredient(part));
         } else if let Some(text) = secret.value.as_str() {
+            if secret.parts.is_none() {
+                self.mask.add_text(text);
+            }
             let whole = std::iter::once(0..text.len()).collect();
             self.mask.add_parts(text, secret.parts.as_ref().unwrap_or(&whole));
         } else {

@@ -11,7 +11,9 @@ use super::conditions::{Holds, conditions, is_variable};
 use super::keywords::FACT;
 use super::play::{Play, unknown_key};
 use super::scope::Scope;
+use super::taint;
 use super::yaml::Node;
+use crate::change::Mask;
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::kind::Shape;
 
@@ -66,6 +68,8 @@ pub struct OwnFact {
     pub environment: Vec<(String, String)>,
     /// How long it may take, in milliseconds.
     pub timeout: u64,
+    /// What its environment holds that may not be shown.
+    pub mask: Mask,
     /// Where it stands.
     pub span: Span,
 }
@@ -73,10 +77,15 @@ pub struct OwnFact {
 impl OwnFact {
     /// The value that an answer gives, or why it gives none.
     pub fn value(&self, answer: Result<&str, &str>) -> Result<Value, String> {
-        let value = answer.map_err(str::to_owned).and_then(|text| match self.json {
-            true => serde_json::from_str(text)
-                .map_err(|error| format!("what its command writes is no JSON: {error}")),
-            false => Ok(Value::String(text.trim_end_matches(['\n', '\r']).to_owned())),
+        let answer = answer.map_err(|error| self.mask.hide(error).into_owned());
+        let value = answer.and_then(|text| {
+            let value = match self.json {
+                true => serde_json::from_str(text)
+                    .map_err(|error| format!("what its command writes is no JSON: {error}"))?,
+                false => Value::String(text.trim_end_matches(['\n', '\r']).to_owned()),
+            };
+            // A secret that a command has written stays one.
+            Ok(if self.mask.hide(text) == text { value } else { taint::hide(value) })
         });
         match (value, &self.default) {
             (Err(_), Some(default)) => Ok(default.clone()),
@@ -198,6 +207,7 @@ impl Asked {
             become_user: becomes.then(|| user.clone()),
             environment: inherited.environment.clone().into_iter().collect(),
             timeout,
+            mask: inherited.mask.clone(),
             span: self.span,
         })
     }
@@ -250,6 +260,7 @@ mod tests {
             become_user: None,
             environment: Vec::new(),
             timeout: 1,
+            mask: Mask::default(),
             span: Span::new(source, 0, 1),
         };
         assert_eq!(fact(false, None).value(Ok("a b\n\n")), Ok(json!("a b")));

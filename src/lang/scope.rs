@@ -559,6 +559,11 @@ impl Inner {
                 let plain = Scalar { style: Style::Plain, tag: None, ..scalar.clone() };
                 return Ok(Some(resolved(plain.resolve())));
             }
+            Some(_) if scalar.secret || self.templates.sources().is_hidden(node.span.source) => {
+                let message =
+                    "a tag is not understood here; a value that begins with `!` needs quotes";
+                return Err(Diagnostic::error("unknown-tag", message).at(node.span, ""));
+            }
             Some(tag) => {
                 let message = format!("the tag `!{tag}` is not understood here");
                 return Err(Diagnostic::error("unknown-tag", message).at(node.span, ""));

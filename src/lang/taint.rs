@@ -281,14 +281,15 @@ pub(super) fn length() -> usize {
 pub(super) fn note_written(written: &str, start: usize) {
     TEXT.with_borrow_mut(|text| {
         let secret = text.spilled || text.pending.is_some();
-        if let Some(pending) = text.pending.take() {
+        let read = text.pending.take();
+        // Whatever is made of a secret may stand elsewhere, too.
+        if read.is_some() {
+            USED.with_borrow_mut(|used| used.insert(written.to_owned()));
+        }
+        if let Some(pending) = read {
             // What was read and not written may be in a variable, or be written piece by piece.
             let elsewhere = pending.iter().any(|secret| !written.contains(secret.as_str()));
             text.spilled |= text.captures || elsewhere;
-        }
-        // It may stand elsewhere, too.
-        if secret && !text.spilled {
-            USED.with_borrow_mut(|used| used.insert(written.to_owned()));
         }
         // What goes into a variable is not part of the text.
         if secret && text.length == start + written.len() && !written.is_empty() {

@@ -115,6 +115,7 @@ fn files_are_encrypted_and_decrypted_whole() {
     fs::remove_file(project.path("vars.yml")).unwrap();
     project.succeeds(&[&["secrets", "decrypt", "vars.yml.age"], &key[..]].concat());
     assert_eq!(project.read("vars.yml"), plain);
+    assert_eq!(mode(&project.path("vars.yml")) & 0o077, 0, "it is not encrypted any more");
     assert!(!project.path("vars.yml.age").exists());
     // The key itself in the environment, as CI systems hand it over.
     project.succeeds(&["secrets", "encrypt", "vars.yml", "--output", "sealed"]);

@@ -111,6 +111,7 @@ fn what_is_wrong_in_a_secret_file_is_said_without_its_words() {
         ("a: b\nhunter2: [x\n", "this is not YAML"),
         ("- hunter2\n", "has to be a mapping"),
         ("a: \"{{ hunter2 }}\"\n", "a secret is a template, and cannot be evaluated"),
+        ("a: !hunter2\n", "a value that begins with `!` needs quotes"),
     ];
     for (text, expected) in cases {
         project.write("plain.yml", text);
@@ -118,6 +119,19 @@ fn what_is_wrong_in_a_secret_file_is_said_without_its_words() {
         let states = "- file: /srv/a\n  content: \"{{ a | default('') }}{{ a }}\"";
         let said = said(&project, states, &["--identity", "key.txt"]);
         assert!(said.contains(expected) && said.contains("all.yml.age:"), "{said}");
+    }
+}
+
+#[test]
+fn an_encrypted_inventory_is_not_ini() {
+    let project = Project::new();
+    project.write("plain.ini", "[web]\nweb1 password=hunter2\n");
+    project.write("inventory/all/other.yml", "all:\n  hosts:\n    web1:\n");
+    encrypt_to(&project, "plain.ini", "inventory/all/hosts.ini.age");
+    for command in [&["inventory", "-i", "all", "--list"][..], &["vars", "-i", "all", "web1"]] {
+        let ended = project.run_with(&[command, &["--identity", "key.txt"]].concat(), &[]);
+        let said = format!("{ended:?}");
+        assert!(!said.contains("hunter2") && said.contains("cannot be INI"), "{said}");
     }
 }
 

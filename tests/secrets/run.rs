@@ -45,14 +45,17 @@ const STATES: &str = "\
   content: |
     key={{ smtp_password | b64encode }}
     public=yes
+- file: /etc/made.conf
+  content: \"auth = {{ smtp_password | b64encode }}\\n\"
 - command: cat >/srv/stdin; printf %s \"$TOKEN\" >/srv/token; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' >/srv/ps
   stdin: \"{{ age_secret }}\"
   environment:
     TOKEN: \"{{ api_token }}\"
   creates: /srv/ps
-- command: cat /etc/app.conf; echo \"bad token $TOKEN\" >&2; exit 3
+- command: cat /etc/app.conf; cat /etc/made.conf; echo \"bad token $TOKEN $MADE\" >&2; exit 3
   environment:
     TOKEN: \"{{ api_token }}\"
+    MADE: \"{{ smtp_password | b64encode }}\"
   unless: test -e /srv/no
   ignore_errors: true
 ";

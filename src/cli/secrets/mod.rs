@@ -89,6 +89,15 @@ struct Work<'a> {
     keyring: Keyring,
 }
 
+/// Who may read a file that is written.
+#[derive(Clone, Copy)]
+enum Readers {
+    /// Those who could read what it comes from.
+    AsBefore,
+    /// Its owner alone: it is not encrypted any more.
+    Owner,
+}
+
 impl<'a> Work<'a> {
     fn new(surroundings: &'a Surroundings, arguments: &'a CipherArguments) -> Self {
         let keyring = keys::keyring(surroundings, &arguments.keys, false);
@@ -114,7 +123,12 @@ impl<'a> Work<'a> {
     }
 
     /// Writes where `--output` says, or else to `usual`, in whose place the old file then is gone.
-    fn write(&self, bytes: &[u8], usual: Option<PathBuf>) -> Result<(), CliError> {
+    fn write(
+        &self,
+        bytes: &[u8],
+        usual: Option<PathBuf>,
+        readers: Readers,
+    ) -> Result<(), CliError> {
         let old = (!self.is_standard()).then(|| self.path());
         let (new, named) = match (&self.arguments.output, usual) {
             (Some(output), _) if output.as_os_str() == STANDARD => return self.print(bytes),
@@ -126,6 +140,10 @@ impl<'a> Work<'a> {
             return Err(usage(&new, "it is there already"));
         }
         let mode = old.as_deref().and_then(mode_of).unwrap_or(0o600);
+        let mode = match readers {
+            Readers::AsBefore => mode,
+            Readers::Owner => mode & 0o700,
+        };
         secret::replace_file(&new, bytes, mode).map_err(|error| usage(&new, error))?;
         match old.filter(|old| !named && *old != new) {
             Some(old) => fs::remove_file(&old)
@@ -157,7 +175,7 @@ impl<'a> Work<'a> {
         }
         let sealed = self.sealed(&plain)?;
         let usual = (!self.is_standard()).then(|| with_ending(&self.path()));
-        self.write(sealed.as_bytes(), usual)
+        self.write(sealed.as_bytes(), usual, Readers::AsBefore)
     }
 
     fn decrypt(&self) -> Result<(), CliError> {
@@ -173,7 +191,7 @@ impl<'a> Work<'a> {
         }
         let plain = self.opened(&sealed)?;
         let usual = (!self.is_standard()).then(|| without_ending(&self.path()));
-        self.write(&plain, usual)
+        self.write(&plain, usual, Readers::Owner)
     }
 
     /// What is in an encrypted file.
@@ -208,7 +226,8 @@ impl<'a> Work<'a> {
         change: impl FnOnce(&Sources, SourceId) -> Result<String, Diagnostic>,
     ) -> Result<(), CliError> {
         let changed = in_source(self.surroundings, &self.arguments.file, bytes, change)?;
-        self.write(changed.as_bytes(), (!self.is_standard()).then(|| self.path()))
+        let usual = (!self.is_standard()).then(|| self.path());
+        self.write(changed.as_bytes(), usual, Readers::AsBefore)
     }
 }
 
@@ -221,7 +240,7 @@ fn in_source<T>(
 ) -> Result<T, CliError> {
     let text = std::str::from_utf8(bytes).map_err(|_| usage(file, "it is not UTF-8 text"))?;
     let sources = Sources::default();
-    let source = sources.add(file.display().to_string(), text);
+    let source = sources.add_hidden(file.display().to_string(), text);
     change(&sources, source).map_err(|wrong| {
         let mut diagnostics = Diagnostics::default();
         diagnostics.push(wrong);
