@@ -62,6 +62,12 @@ pub fn masked(
     shown
 }
 
+/// A line of the new text, and what of it is secret.
+type Secret<'t> = (&'t str, Vec<std::ops::Range<usize>>);
+
+/// Most lines with secrets that others are compared with; beyond that all old lines are hidden.
+const SECRET_LINES: usize = 200;
+
 /// The whole of a unified diff; empty if the texts are equal.
 fn hunks(
     old_name: &str,
@@ -72,6 +78,12 @@ fn hunks(
 ) -> String {
     let old: Vec<&str> = old_text.split_inclusive('\n').collect();
     let new: Vec<&str> = new_text.split_inclusive('\n').collect();
+    let secret: Vec<Secret<'_>> = new
+        .iter()
+        .map(|line| (*line, masking.mask.parts(line)))
+        .filter(|(_, parts)| !parts.is_empty())
+        .take(SECRET_LINES)
+        .collect();
     let mut unified = String::new();
     for group in group_diff_ops(operations(&old, &new), CONTEXT) {
         if group.is_empty() {
@@ -89,7 +101,7 @@ fn hunks(
                     append(' ', &hidden(line, &masking.mask.parts(line), SECRET), &mut unified);
                 }
             } else {
-                replaced(&old[gone], &new[come], masking, &mut unified);
+                replaced(&old[gone], &new[come], &secret, masking, &mut unified);
             }
         }
     }
@@ -120,7 +132,15 @@ fn numbered<'t>(lines: &[&'t str], known: &mut HashMap<&'t str, usize>) -> Vec<u
 
 /// Lines that go, and those that come in their place. Beside a new secret the old lines are hidden:
 /// they have the old one. Of a line that is the same but for its secret, the rest is shown.
-fn replaced(old: &[&str], new: &[&str], masking: &Masking<'_>, unified: &mut String) {
+///
+/// `secret` are all new lines with secrets: one that stood elsewhere in the file is hidden as well.
+fn replaced(
+    old: &[&str],
+    new: &[&str],
+    secret: &[Secret<'_>],
+    masking: &Masking<'_>,
+    unified: &mut String,
+) {
     let parts: Vec<_> = new.iter().map(|line| masking.mask.parts(line)).collect();
     let with_secret = || new.iter().zip(&parts).filter(|(_, parts)| !parts.is_empty());
     let hide_old = masking.hide_old || with_secret().next().is_some();
@@ -134,7 +154,12 @@ fn replaced(old: &[&str], new: &[&str], masking: &Masking<'_>, unified: &mut Str
                 changed[at] = true;
                 append('-', &hidden(new[at], &parts[at], SECRET), unified);
             }
-            None if hide_old => append('-', &format!("{HIDDEN}\n"), unified),
+            None if secret.iter().any(|(other, parts)| fits(line, other, parts)) => {
+                append('-', &format!("{HIDDEN}\n"), unified);
+            }
+            None if hide_old || secret.len() == SECRET_LINES => {
+                append('-', &format!("{HIDDEN}\n"), unified)
+            }
             None => append('-', &hidden(line, &masking.mask.parts(line), SECRET), unified),
         }
     }
@@ -204,6 +229,10 @@ mod tests {
         assert_eq!(diff(Some(old), new, true), expected);
         let expected = " user = shop\n-password = [secret]\n port = 1\n name = x\n";
         assert_eq!(diff(Some(old), "user = shop\nport = 1\nname = x\n", false), expected);
+        // One that stood elsewhere was what it is now, too.
+        let old = "password = hunter2\nuser = shop\nport = 2\nname = x\n";
+        let shown = diff(Some(old), new, false);
+        assert!(shown.contains("-[hidden]\n") && !shown.contains("hunter"), "{shown}");
     }
 
     #[test]
