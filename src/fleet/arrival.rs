@@ -23,7 +23,7 @@ type Arrival = (usize, String, Result<Host, HostError>);
 pub(super) type Late = JoinSet<Arrival>;
 
 /// Connects to all hosts. Those that are there, in inventory order, and those that are late; a dry
-/// run is read as a whole, and waits for all.
+/// run is read as a whole, and one that waits for locks holds all or none: both wait for all.
 pub(super) async fn connect(
     run: &Arc<Run>,
     events: &Events,
@@ -72,7 +72,9 @@ pub(super) async fn connect(
                     Purpose::Converge(declarations) => declarations.spans_hosts(),
                     Purpose::Apply(_) | Purpose::Undo { .. } => false,
                 };
-                if reached && all_late && !run.dry_run && !spans_hosts {
+                // Who waits for the lock of a late host while others are held may wait for somebody
+                // who waits for these.
+                if reached && all_late && !run.dry_run && !run.wait && !spans_hosts {
                     break;
                 }
             }
